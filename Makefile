@@ -1,0 +1,108 @@
+# campaign-worker. Plain make; `make help` lists the targets.
+# The caller's CFLAGS, CPPFLAGS, LDFLAGS and LDLIBS are added to ours, never replaced.
+# VARIANT: release (default), test (failpoints compiled in), asan (AddressSanitizer, LeakSanitizer, UBSan; failpoints).
+
+VARIANT ?= release
+BUILD ?= build
+PREFIX ?= /usr/local
+CC ?= cc
+PKG_CONFIG ?= pkg-config
+PACKAGES = rdkafka avro-c libpq jansson libcrypto
+
+ifeq ($(VARIANT),release)
+OUT = $(BUILD)
+VARIANT_CFLAGS = -O2
+else ifeq ($(VARIANT),test)
+OUT = $(BUILD)/test
+VARIANT_CFLAGS = -O1 -DFAILPOINTS
+else ifeq ($(VARIANT),asan)
+OUT = $(BUILD)/asan
+VARIANT_CFLAGS = -O1 -DFAILPOINTS -fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+VARIANT_LDFLAGS = -fsanitize=address,undefined
+else
+$(error VARIANT=$(VARIANT): release, test or asan)
+endif
+
+VERSION := 1.0.0
+OUR_CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+OUR_CFLAGS = -std=gnu11 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -fstack-protector-strong \
+	$(VARIANT_CFLAGS) $(if $(CI),-Werror) -MMD -MP -pthread
+OUR_LDLIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -pthread
+
+COMMON = $(filter-out %/main.c,$(wildcard schemas/*.c worker/*.c producer/*.c))
+GENERATED = $(BUILD)/gen/schemas.c $(BUILD)/gen/sql.c $(BUILD)/gen/migrations.c
+OBJECTS = $(COMMON:%.c=$(OUT)/obj/%.o) $(GENERATED:$(BUILD)/gen/%.c=$(OUT)/obj/gen/%.o)
+UNIT = $(patsubst tests/unit/%.c,$(OUT)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+COMPONENT = $(patsubst tests/component/%.c,$(OUT)/tests/component/%,$(wildcard tests/component/test_*.c))
+STORE = $(patsubst tests/system/%.c,$(OUT)/tests/system/%,$(wildcard tests/system/test_*.c))
+
+all: $(OUT)/campaign-worker $(OUT)/campaign-producer ## build the two programs into build/
+
+# Missing packages are named once, together.
+$(OUT)/.packages: Makefile
+	@missing=; for p in $(PACKAGES); do $(PKG_CONFIG) --exists $$p 2>/dev/null || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "missing libraries (pkg-config names):$$missing" >&2; \
+	echo "on Debian: deploy/deps.sh build" >&2; exit 1; fi
+	@$(PKG_CONFIG) --exists 'rdkafka >= 2.0.2' 'avro-c >= 1.11' 'libpq >= 15' || \
+	{ echo "wanted: rdkafka >= 2.0.2, avro-c >= 1.11, libpq >= 15" >&2; exit 1; }
+	@mkdir -p $(@D) && touch $@
+
+$(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(OBJECTS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
+
+$(OUT)/campaign-producer: $(OUT)/obj/producer/main.o $(OBJECTS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
+
+$(OUT)/obj/gen/%.o: $(BUILD)/gen/%.c | $(OUT)/.packages
+	@mkdir -p $(@D)
+	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -I. -c -o $@ $<
+
+$(OUT)/obj/%.o: %.c | $(OUT)/.packages
+	@mkdir -p $(@D)
+	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -c -o $@ $<
+
+# Texts that are built in: Avro schemas, the store's SQL, the migrations.
+$(BUILD)/gen/schemas.c: schemas/embed.sh $(wildcard schemas/avro/*.avsc)
+	@mkdir -p $(@D)
+	sh schemas/embed.sh schemas >$@.new && mv $@.new $@
+
+$(BUILD)/gen/sql.c: schemas/embed.sh $(wildcard worker/sql/*.sql)
+	@mkdir -p $(@D)
+	sh schemas/embed.sh sql >$@.new && mv $@.new $@
+
+$(BUILD)/gen/migrations.c: schemas/embed.sh $(wildcard schemas/sql/[0-9]*.sql)
+	@mkdir -p $(@D)
+	sh schemas/embed.sh migrations >$@.new && mv $@.new $@
+
+$(OUT)/tests/%: $(OUT)/obj/tests/%.o $(OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(shell $(PKG_CONFIG) --libs cmocka) $(LDLIBS)
+
+unit-programs: $(UNIT)
+component-programs: $(COMPONENT)
+store-programs: $(STORE)
+
+test: ## install what is missing, run every suite, end with a line that counts
+	@sh tests/run.sh
+
+demo: ## a throw-away Kafka and PostgreSQL, the worker, and a command for every outcome (KEEP=1 leaves it running)
+	@KEEP='$(KEEP)' DEPS='$(DEPS)' sh deploy/demo.sh
+
+demo-stop: ## ends what `make demo KEEP=1` left running
+	@sh deploy/demo.sh stop
+
+install: all ## PREFIX, DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/campaign-worker
+	install $(OUT)/campaign-worker $(OUT)/campaign-producer $(DESTDIR)$(PREFIX)/bin
+	cp -r schemas/avro schemas/sql schemas/examples schemas/asyncapi.yaml $(DESTDIR)$(PREFIX)/share/campaign-worker/
+
+clean: ## removes build/ but for the downloads
+	@if [ -d $(BUILD) ]; then find $(BUILD) -mindepth 1 -maxdepth 1 ! -name downloads -exec rm -rf {} +; fi
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: all test demo demo-stop install clean help unit-programs component-programs store-programs
+.SECONDARY:
+.DELETE_ON_ERROR:
+-include $(wildcard $(OUT)/obj/*/*.d $(OUT)/obj/tests/*/*.d)
