@@ -1,0 +1,40 @@
+/* Log: one line an event on stderr, key=value or JSON. Thread-safe; a line is one write(2). A write that fails or would
+ * block (disk full, closed, a reader that stands still) is counted and never holds up the work. Never pass a payload, a key
+ * digest or a connection string. */
+#ifndef LOG_H
+#define LOG_H
+
+#include <stdint.h>
+
+enum log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
+enum log_format { LOG_TEXT, LOG_JSON };
+
+#define LOG_LINE_BYTES 4096 /* longest line; what does not fit is cut and the line says cut=true. A pipe takes it whole */
+
+/* Call it before other threads start. Before it: text, LEVEL_INFO. A closed stderr is replaced by /dev/null, so that no
+ * socket can take its number and receive our lines. */
+void log_init(enum log_format format, enum log_level least);
+/* For tests: lines go to fd instead, and counts and classes start anew; the rate limit reads that clock. */
+void log_set_fd(int fd);
+void log_set_clock(int64_t (*now_ms)(void));
+
+/* event: a stable word of the class ("batch_dropped"), also the class for rate limiting: a class that repeats more than
+ * 10 times within 10 s is suppressed, and the next line let through carries suppressed=<count>. (Debug lines are asked for
+ * one by one and are not limited.) msg: a sentence for a person. Then pairs of const char *key, const char *value, ended by
+ * NULL; a NULL value is left out. Values may hold any bytes. */
+void log_event(enum log_level level, const char *event, const char *msg, ...) __attribute__((sentinel));
+
+/* An integer as text, for use in an argument list: log_int((char[LOG_INT_SIZE]){0}, n). */
+#define LOG_INT_SIZE 24
+const char *log_int(char buf[LOG_INT_SIZE], int64_t n);
+#define LOG_INT(n) log_int((char[LOG_INT_SIZE]){ 0 }, (n))
+
+#define log_debug(...) log_event(LEVEL_DEBUG, __VA_ARGS__, (char *)0)
+#define log_info(...) log_event(LEVEL_INFO, __VA_ARGS__, (char *)0)
+#define log_warn(...) log_event(LEVEL_WARN, __VA_ARGS__, (char *)0)
+#define log_error(...) log_event(LEVEL_ERROR, __VA_ARGS__, (char *)0)
+
+/* Lines that could not be written since the start. */
+uint64_t log_dropped(void);
+
+#endif

@@ -1,0 +1,15 @@
+/* UTF-8 (Unicode 3.9, table 3-7): overlong forms, surrogates and anything above U+10FFFF are not well-formed. */
+#ifndef UTF8_H
+#define UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The code point at *s, which must lie before end; *s moves behind it. -1 (*s stays) if it is not well-formed. */
+int32_t utf8_next(const char **s, const char *end);
+
+/* Whether s is well-formed and has no U+0000, so that it can be a C string and a PostgreSQL text. */
+bool utf8_is_text(const char *s, size_t len);
+
+#endif
