@@ -1,0 +1,140 @@
+/* The breaker: a row of failures for one cause stops the answering, a passed probe starts it again. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../../worker/breaker.h"
+
+static void test_opens_at_the_limit(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 3);
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_false(breaker.open);
+	assert_true(breaker_failed(&breaker, "23514"));
+	assert_true(breaker.open);
+	assert_string_equal(breaker.cause, "23514");
+	assert_int_equal(breaker.run, 3);
+}
+
+static void test_limit_of_one(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 1);
+	assert_true(breaker_failed(&breaker, "P0001"));
+}
+
+static void test_another_cause_counts_anew(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 3);
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_false(breaker_failed(&breaker, "22003"));
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "23514"));
+}
+
+static void test_a_success_in_between_keeps_it_closed(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 2);
+	for (int i = 0; i < 100; i++) {
+		assert_false(breaker_failed(&breaker, "22003"));
+		breaker_succeeded(&breaker);
+	}
+	assert_int_equal(breaker.run, 0);
+	assert_string_equal(breaker.cause, "");
+}
+
+/* A row of failures is counted over batches, and a batch that comes again does not count twice. */
+static void test_counts_over_batches(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 4);
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_false(breaker_failed(&breaker, "23514"));
+	breaker_published(&breaker);
+	for (int i = 0; i < 20; i++) {
+		assert_false(breaker_failed(&breaker, "23514"));
+		breaker_dropped(&breaker); /* the Kafka transaction failed: the same command comes again */
+		assert_int_equal(breaker.run, 2);
+	}
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "23514"));
+}
+
+/* A batch that opened it is dropped, and it stays open. */
+static void test_stays_open_over_a_drop(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 2);
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "23514"));
+	breaker_dropped(&breaker);
+	assert_true(breaker.open);
+	assert_string_equal(breaker.cause, "23514");
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(breaker.probe, i); /* another command each time */
+		breaker_probed(&breaker, false);
+		breaker_dropped(&breaker);
+		assert_true(breaker.open);
+	}
+}
+
+/* What fails although a probe has passed is the commands' own fault, until the batch is through; then it counts again. */
+static void test_a_passed_probe_lets_the_batch_through(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 2);
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "23514"));
+	breaker_dropped(&breaker);
+	breaker_probed(&breaker, false);
+	breaker_probed(&breaker, true);
+	assert_false(breaker.open);
+	for (int i = 0; i < 10; i++)
+		assert_false(breaker_failed(&breaker, "23514"));
+	breaker_dropped(&breaker); /* not published: it will come again, and must get through then */
+	for (int i = 0; i < 10; i++)
+		assert_false(breaker_failed(&breaker, "23514"));
+	breaker_published(&breaker);
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "23514"));
+	assert_int_equal(breaker.probe, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_opens_at_the_limit),
+		cmocka_unit_test(test_limit_of_one),
+		cmocka_unit_test(test_another_cause_counts_anew),
+		cmocka_unit_test(test_a_success_in_between_keeps_it_closed),
+		cmocka_unit_test(test_counts_over_batches),
+		cmocka_unit_test(test_stays_open_over_a_drop),
+		cmocka_unit_test(test_a_passed_probe_lets_the_batch_through),
+	};
+
+	return cmocka_run_group_tests_name("breaker", tests, NULL, NULL);
+}

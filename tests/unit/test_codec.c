@@ -1,0 +1,964 @@
+/* Framings, writer schemas older and newer, round trips, and every hostile record. SEED=<n> repeats the random part. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../schemas/codec.h"
+#include "../../schemas/guard.h"
+#include "bytes.h"
+
+#define COUNT(array) (sizeof array / sizeof array[0])
+#define HEADER 10 /* of single-object encoding */
+
+static struct codec *codec;
+static struct arena *arena;
+static char folder[64];
+
+static int set_up(void **state)
+{
+	struct fault fault;
+
+	(void)state;
+	codec = codec_new(NULL, &fault);
+	arena = arena_new(1024 * 1024);
+	strcpy(folder, "/tmp/test_codec.XXXXXX");
+	return codec && mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	codec_free(codec);
+	arena_free(arena);
+	return rmdir(folder);
+}
+
+static const char *const leads[] = { "lead-2", "lead-1", "", "lead-1" };
+
+static struct command full_command(void)
+{
+	struct command command = {
+		.trace_id = "trace-1",
+		.account_group_id = "group-1",
+		.campaign_id = "65a000000000000000000001",
+		.name = "Sp\xc3\xa4te Antwort \xf0\x9f\x99\x82",
+		.audience_id = "aud-1",
+		.lead_ids = (const char **)leads,
+		.lead_count = COUNT(leads),
+		.has_key = true,
+		.issued_at_ms = 1700000000000,
+		.has_expiry = true,
+		.expires_at_ms = -1,
+	};
+
+	for (int i = 0; i < DIGEST_BYTES; i++)
+		command.key_digest[i] = (uint8_t)(i * 9);
+	return command;
+}
+
+static struct command least_command(void)
+{
+	return (struct command){
+		.trace_id = "", .account_group_id = "g", .campaign_id = "c", .audience_id = "a", .issued_at_ms = INT64_MIN
+	};
+}
+
+static void assert_same_text(const char *a, const char *b)
+{
+	assert_int_equal(a == NULL, b == NULL);
+	if (a)
+		assert_string_equal(a, b);
+}
+
+static void assert_same_command(const struct command *a, const struct command *b)
+{
+	assert_same_text(a->trace_id, b->trace_id);
+	assert_same_text(a->account_group_id, b->account_group_id);
+	assert_same_text(a->campaign_id, b->campaign_id);
+	assert_same_text(a->name, b->name);
+	assert_same_text(a->audience_id, b->audience_id);
+	assert_int_equal(a->lead_ids == NULL, b->lead_ids == NULL);
+	assert_int_equal(a->lead_count, b->lead_count);
+	for (size_t i = 0; i < a->lead_count; i++)
+		assert_string_equal(a->lead_ids[i], b->lead_ids[i]);
+	assert_int_equal(a->has_key, b->has_key);
+	assert_memory_equal(a->key_digest, b->key_digest, DIGEST_BYTES);
+	assert_int_equal(a->issued_at_ms, b->issued_at_ms);
+	assert_int_equal(a->has_expiry, b->has_expiry);
+	assert_int_equal(a->expires_at_ms, b->expires_at_ms);
+}
+
+/* Decodes a copy that is exactly as large as size: AddressSanitizer finds a read beyond it. */
+static int decode(struct codec *with, const void *data, size_t size, struct command *command, enum reason *reason,
+		  struct fault *fault)
+{
+	struct bytes copy = { 0 };
+	int failed;
+
+	put_raw(&copy, data, size);
+	failed = codec_decode_command(with, copy.data, size, arena, command, reason, fault);
+	free_bytes(&copy);
+	return failed;
+}
+
+static void assert_refused(const void *data, size_t size, enum reason wanted, const char *message)
+{
+	struct command command;
+	enum reason reason = REASON_NONE;
+	struct fault fault = { 0 };
+
+	if (decode(codec, data, size, &command, &reason, &fault) == 0)
+		fail_msg("let through, wanted: %s", message);
+	assert_int_equal(fault.kind, FAULT_REJECT);
+	assert_int_equal(reason, wanted);
+	if (strstr(fault.msg, message) == NULL)
+		fail_msg("%s, wanted: %s", fault.msg, message);
+}
+
+static struct command decoded(struct codec *with, const struct bytes *bytes)
+{
+	struct command command;
+	enum reason reason;
+	struct fault fault;
+
+	if (decode(with, bytes->data, bytes->size, &command, &reason, &fault) != 0)
+		fail_msg("%s", fault.msg);
+	return command;
+}
+
+static struct bytes encoded(const struct command *command)
+{
+	struct bytes bytes = { 0 };
+	struct fault fault;
+	const void *value;
+	size_t size;
+
+	if (codec_encode_command(codec, command, arena, &value, &size, &fault) != 0)
+		fail_msg("%s", fault.msg);
+	put_raw(&bytes, value, size);
+	return bytes;
+}
+
+/* A command by hand, up to and without leadIds. */
+static void put_beginning(struct bytes *bytes, uint64_t fingerprint)
+{
+	put_single_object(bytes, fingerprint);
+	put_text(bytes, "trace-1");
+	put_text(bytes, "group-1");
+	put_text(bytes, "campaign-1");
+	put_long(bytes, 0);
+	put_text(bytes, "aud-1");
+}
+
+static uint64_t command_fingerprint(void)
+{
+	struct fault fault;
+	uint64_t fingerprint;
+
+	assert_int_equal(schema_fingerprint(command_schema_json, &fingerprint, NULL, &fault), 0);
+	return fingerprint;
+}
+
+static void commands_round_trip(void **state)
+{
+	struct command commands[] = { full_command(), least_command(), full_command(), full_command() };
+
+	(void)state;
+	commands[2].lead_count = 0; /* an empty array is not null */
+	commands[3].name = "";
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < COUNT(commands); i++) {
+			struct bytes bytes = encoded(&commands[i]);
+			struct command command = decoded(codec, &bytes);
+
+			assert_same_command(&command, &commands[i]);
+			free_bytes(&bytes);
+		}
+	}
+	arena_reset(arena);
+}
+
+static void encodes_as_the_specification_says(void **state)
+{
+	struct command command = full_command();
+	struct bytes bytes = encoded(&command), wanted = { 0 };
+
+	(void)state;
+	put_single_object(&wanted, command_fingerprint());
+	put_text(&wanted, command.trace_id);
+	put_text(&wanted, command.account_group_id);
+	put_text(&wanted, command.campaign_id);
+	put_long(&wanted, 1);
+	put_text(&wanted, command.name);
+	put_text(&wanted, command.audience_id);
+	put_long(&wanted, 1);
+	put_long(&wanted, COUNT(leads));
+	for (size_t i = 0; i < COUNT(leads); i++)
+		put_text(&wanted, leads[i]);
+	put_long(&wanted, 0);
+	put_long(&wanted, 1);
+	put_raw(&wanted, command.key_digest, DIGEST_BYTES);
+	put_long(&wanted, command.issued_at_ms);
+	put_long(&wanted, 1);
+	put_long(&wanted, command.expires_at_ms);
+	assert_int_equal(bytes.size, wanted.size);
+	assert_memory_equal(bytes.data, wanted.data, wanted.size);
+	free_bytes(&bytes);
+	free_bytes(&wanted);
+}
+
+static void refuses_to_encode_what_nobody_could_read(void **state)
+{
+	char *long_text = calloc(1, GUARD_STRING_MAX + 2);
+	const char **many = calloc(20, sizeof *many);
+	struct command command;
+	const void *value;
+	size_t size;
+	struct fault fault;
+
+	(void)state;
+	memset(long_text, 'x', GUARD_STRING_MAX + 1);
+	command = full_command();
+	command.campaign_id = NULL;
+	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_string_equal(fault.msg, "field campaignId is missing");
+	assert_int_equal(fault.kind, FAULT_REJECT);
+	command = full_command();
+	command.name = "\xff";
+	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_string_equal(fault.msg, "field name is not UTF-8");
+	command.name = long_text;
+	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_string_equal(fault.msg, "field name has 65537 bytes, at most 65536");
+	command = full_command();
+	long_text[GUARD_STRING_MAX] = '\0';
+	for (int i = 0; i < 20; i++)
+		many[i] = long_text;
+	command.lead_ids = many;
+	command.lead_count = 20;
+	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_non_null(strstr(fault.msg, "at most 1048576"));
+	command = full_command();
+	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), 0);
+	free(long_text);
+	free(many);
+	arena_reset(arena);
+}
+
+static struct result error_result(void)
+{
+	struct result result = {
+		.trace_id = "trace-1", .command_topic = "commands", .command_partition = 7, .command_offset = INT64_MAX,
+		.command_timestamp_ms = 1700000000001, .processed_at_ms = 1700000000002,
+	};
+
+	result_refuse(&result, REASON_RATE_LIMITED, "at most 10 commands a second");
+	result.has_retry_after = true;
+	result.retry_after_s = 3;
+	return result;
+}
+
+static const struct campaign *full_campaign(void)
+{
+	static const struct campaign campaign = {
+		.id = "65a000000000000000000009", .name = "\xf0\x9f\x99\x82", .description = "", .status = "draft",
+		.outreach_language = "de", .selected_lead_count = 25, .include_conversation_history = true,
+		.auto_cancel_on_message_received = false, .created_at_ms = 1, .updated_at_ms = 2, .has_started_at = true,
+		.started_at_ms = 3, .has_rate_limited_until = true, .rate_limited_until_ms = 4,
+	};
+
+	return &campaign;
+}
+
+static struct result success_result(const struct campaign *campaign)
+{
+	struct result result = error_result();
+
+	result_accept(&result, campaign, true);
+	result.account_group_id = "group-1";
+	result.source_campaign_id = "c-1";
+	result.audience_id = "aud-1";
+	result.has_issued_at = true;
+	result.issued_at_ms = -5;
+	result.has_retry_after = false;
+	result.retry_after_s = 0;
+	return result;
+}
+
+static void assert_same_campaign(const struct campaign *a, const struct campaign *b)
+{
+	assert_same_text(a->id, b->id);
+	assert_same_text(a->name, b->name);
+	assert_same_text(a->description, b->description);
+	assert_same_text(a->status, b->status);
+	assert_same_text(a->outreach_language, b->outreach_language);
+	assert_int_equal(a->selected_lead_count, b->selected_lead_count);
+	assert_int_equal(a->include_conversation_history, b->include_conversation_history);
+	assert_int_equal(a->auto_cancel_on_message_received, b->auto_cancel_on_message_received);
+	assert_int_equal(a->created_at_ms, b->created_at_ms);
+	assert_int_equal(a->updated_at_ms, b->updated_at_ms);
+	assert_int_equal(a->has_started_at, b->has_started_at);
+	assert_int_equal(a->started_at_ms, b->started_at_ms);
+	assert_int_equal(a->has_rate_limited_until, b->has_rate_limited_until);
+	assert_int_equal(a->rate_limited_until_ms, b->rate_limited_until_ms);
+}
+
+static void assert_same_result(const struct result *a, const struct result *b)
+{
+	assert_same_text(a->trace_id, b->trace_id);
+	assert_int_equal(a->success, b->success);
+	assert_int_equal(a->data == NULL, b->data == NULL);
+	if (a->data)
+		assert_same_campaign(a->data, b->data);
+	assert_same_text(a->error_code, b->error_code);
+	assert_same_text(a->error_message, b->error_message);
+	assert_same_text(a->error_details, b->error_details);
+	assert_int_equal(a->http_status, b->http_status);
+	assert_same_text(a->reason, b->reason);
+	assert_int_equal(a->retryable, b->retryable);
+	assert_int_equal(a->has_retry_after, b->has_retry_after);
+	assert_int_equal(a->retry_after_s, b->retry_after_s);
+	assert_same_text(a->account_group_id, b->account_group_id);
+	assert_same_text(a->source_campaign_id, b->source_campaign_id);
+	assert_same_text(a->audience_id, b->audience_id);
+	assert_int_equal(a->draft_existed, b->draft_existed);
+	assert_same_text(a->command_topic, b->command_topic);
+	assert_int_equal(a->command_partition, b->command_partition);
+	assert_int_equal(a->command_offset, b->command_offset);
+	assert_int_equal(a->command_timestamp_ms, b->command_timestamp_ms);
+	assert_int_equal(a->has_issued_at, b->has_issued_at);
+	assert_int_equal(a->issued_at_ms, b->issued_at_ms);
+	assert_int_equal(a->processed_at_ms, b->processed_at_ms);
+}
+
+static void results_round_trip(void **state)
+{
+	static const struct campaign least = { .id = "", .name = "", .status = "" };
+	struct result results[] = { error_result(), success_result(full_campaign()), success_result(&least), error_result() };
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < COUNT(results); i++) {
+			struct result result;
+			struct fault fault;
+			const void *value;
+			size_t size;
+
+			if (codec_encode_result(codec, &results[i], arena, &value, &size, &fault) != 0 ||
+			    codec_decode_result(codec, value, size, arena, &result, &fault) != 0)
+				fail_msg("%s", fault.msg);
+			assert_same_result(&result, &results[i]);
+		}
+	}
+	arena_reset(arena);
+}
+
+static void results_keep_the_envelopes_promise(void **state)
+{
+	struct result result = error_result();
+	struct fault fault;
+	const void *value;
+	size_t size;
+
+	(void)state;
+	result.data = full_campaign();
+	assert_int_equal(codec_encode_result(codec, &result, arena, &value, &size, &fault), -1);
+	result = error_result();
+	result.error_code = NULL;
+	assert_int_equal(codec_encode_result(codec, &result, arena, &value, &size, &fault), -1);
+	result = error_result();
+	result.error_details = NULL;
+	assert_int_equal(codec_encode_result(codec, &result, arena, &value, &size, &fault), -1);
+	assert_string_equal(fault.msg, "field details is missing");
+	assert_int_equal(codec_decode_result(codec, NULL, 0, arena, &result, &fault), -1);
+}
+
+static void tells_kinds_of_unreadable_records_apart(void **state)
+{
+	struct command command = least_command();
+	struct bytes bytes = encoded(&command), large = { calloc(1, RECORD_SIZE_MAX + 1), RECORD_SIZE_MAX + 1 };
+	struct result result = error_result();
+	enum reason reason = REASON_NONE;
+	struct fault fault;
+	const void *value;
+	size_t size;
+
+	(void)state;
+	assert_int_equal(codec_decode_command(codec, NULL, 0, arena, &command, &reason, &fault), -1);
+	assert_int_equal(reason, REASON_TOMBSTONE);
+	assert_refused("", 0, REASON_UNDECODABLE, "byte 0: neither");
+	assert_refused("\0\0\0\0", 4, REASON_UNDECODABLE, "4 bytes");
+	assert_refused("\0\0\0\1\2", 5, REASON_UNKNOWN_SCHEMA, "no schema is known by id 258");
+	assert_refused("\xc3\x01\1\2\3\4\5\6\7", 9, REASON_UNDECODABLE, "9 bytes");
+	assert_refused("\xc3\x01\1\2\3\4\5\6\7\x8", 10, REASON_UNKNOWN_SCHEMA, "by fingerprint 0807060504030201");
+	assert_refused("\x01" "0123456789abcdef", 17, REASON_UNDECODABLE, "byte 0: neither"); /* Confluent's newer GUID */
+	assert_refused("{\"traceId\":\"x\"}", 15, REASON_UNDECODABLE, "byte 0: neither");
+	assert_refused(large.data, large.size, REASON_TOO_LARGE, "1048577 bytes, at most 1048576");
+	assert_refused(large.data, large.size - 1, REASON_UNKNOWN_SCHEMA, "id 0");
+	assert_int_equal(codec_encode_result(codec, &result, arena, &value, &size, &fault), 0);
+	assert_refused(value, size, REASON_UNDECODABLE, "it is a DuplicateCampaignResult, no DuplicateCampaignCommand");
+	assert_int_equal(codec_decode_result(codec, bytes.data, bytes.size, arena, &result, &fault), -1);
+	free_bytes(&bytes);
+	free_bytes(&large);
+}
+
+static void reads_confluents_framing(void **state)
+{
+	struct command command = full_command(), again;
+	struct bytes bytes = encoded(&command), framed = { 0 };
+	struct fault fault;
+
+	(void)state;
+	put_raw(&framed, "\0\0\1\0\7", 5);
+	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
+	assert_refused(framed.data, framed.size, REASON_UNKNOWN_SCHEMA, "id 65543");
+	assert_int_equal(codec_add_schema_id(codec, 65543, command_schema_json, &fault), 0);
+	again = decoded(codec, &framed);
+	assert_same_command(&again, &command);
+	assert_int_equal(codec_add_schema_id(codec, 65543, command_schema_json, &fault), 0);
+	assert_int_equal(codec_add_schema_id(codec, 65543, result_schema_json, &fault), -1);
+	assert_string_equal(fault.msg, "Avro schema id 65543: the id already stands for another schema");
+	assert_int_equal(fault.kind, FAULT_FATAL);
+	assert_int_equal(codec_add_schema_id(codec, 8, "{", &fault), -1);
+	assert_non_null(strstr(fault.msg, "Avro schema id 8: no JSON: line 1"));
+	free_bytes(&bytes);
+	free_bytes(&framed);
+	arena_reset(arena);
+}
+
+static void refuses_every_truncation_and_extra_bytes(void **state)
+{
+	struct command command = full_command();
+	struct bytes bytes = encoded(&command);
+	size_t before = 0;
+
+	(void)state;
+	for (int round = 0; round < 3; round++) { /* the first one warms malloc's caches */
+		for (size_t size = HEADER; size < bytes.size; size++)
+			assert_refused(bytes.data, size, REASON_UNDECODABLE, "byte ");
+		if (round > 0)
+			assert_int_equal(allocated_bytes(), before);
+		before = allocated_bytes();
+	}
+	put_raw(&bytes, "\0", 1);
+	assert_refused(bytes.data, bytes.size, REASON_UNDECODABLE, "1 bytes too many");
+	free_bytes(&bytes);
+}
+
+/* Each from the table of what avro-c does with hostile input. */
+static void refuses_hostile_leads(void **state)
+{
+	static const struct {
+		const char *data;
+		size_t size;
+		const char *message;
+	} cases[] = {
+#define CASE(data, message) { data, sizeof data - 1, message }
+		CASE("\x04", "field leadIds, byte 44: a union's branch is out of range: 2, not 0 to 1"),
+		CASE("\x01", "a union's branch is out of range: -1"),
+		CASE("\x02\x80\x80\x80\x80\x80\x80\x01", "a block of 2199023255552 values"), /* about 2^41 */
+		CASE("\x02\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01", "a block of 9223372036854775807 values"),
+		CASE("\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "a block of -9223372036854775808 values"),
+		CASE("\x02\x02\xd0\x0f", "a length of 1000"),
+		CASE("\x02\x02\x80\x80\x80\x80\x08", "a length of 1073741824"),
+		CASE("\x02\x02\x01", "a length of -1"),
+		CASE("\x02\x01\x06\x02" "x\x00", "a block says 3 bytes and has 2"),
+		CASE("\x02\x01\x02\x02" "x\x00", "a block says 1 bytes and has 2"),
+		CASE("\x02\x01\x01\x02" "x\x00", "a block's size is out of range: -1"),
+		CASE("\x02\x02\x04\xff\xfe\x00", "not UTF-8 or has a NUL"),
+		CASE("\x02\x02\x06" "a\0b\x00", "not UTF-8 or has a NUL"),
+		CASE("\x02\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", "more than 64 bits"),
+		CASE("\x02\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02", "more than 64 bits"),
+	};
+	size_t before = 0;
+
+	(void)state;
+	for (size_t i = 0; i < 3 * COUNT(cases); i++) {
+		struct bytes bytes = { 0 };
+
+		put_beginning(&bytes, command_fingerprint());
+		assert_int_equal(bytes.size, 44);
+		put_raw(&bytes, cases[i % COUNT(cases)].data, cases[i % COUNT(cases)].size);
+		put_raw(&bytes, "\0\2\0", 3); /* no key, issued at 1, no expiry */
+		assert_refused(bytes.data, bytes.size, REASON_UNDECODABLE, cases[i % COUNT(cases)].message);
+		free_bytes(&bytes);
+		if (i + 1 == COUNT(cases)) /* malloc's caches are warm */
+			before = allocated_bytes();
+	}
+	assert_int_equal(allocated_bytes(), before);
+}
+
+static struct bytes many_leads(size_t n, const char *id)
+{
+	struct bytes bytes = { 0 };
+	size_t len = strlen(id) + 1, at;
+
+	put_beginning(&bytes, command_fingerprint());
+	put_long(&bytes, 1);
+	put_long(&bytes, (int64_t)n);
+	at = bytes.size;
+	bytes.data = realloc(bytes.data, bytes.size += n * len);
+	for (size_t i = 0; i < n; i++, at += len) {
+		bytes.data[at] = (uint8_t)(2 * (len - 1));
+		memcpy(bytes.data + at + 1, id, len - 1);
+	}
+	put_raw(&bytes, "\0\0\2\0", 4);
+	return bytes;
+}
+
+static void refuses_a_million_leads_before_it_allocates(void **state)
+{
+	struct bytes empty = many_leads(1000000, ""), some = many_leads(100001, "lead-1");
+	size_t before = allocated_bytes();
+	struct command command;
+	enum reason reason;
+	struct fault fault;
+
+	(void)state;
+	assert_int_equal(codec_decode_command(codec, empty.data, empty.size, arena, &command, &reason, &fault), -1);
+	assert_non_null(strstr(fault.msg, "field leadIds, byte 45: a block of 1000000 values, at most 100000 in a record"));
+	assert_int_equal(reason, REASON_UNDECODABLE);
+	assert_int_equal(codec_decode_command(codec, some.data, some.size, arena, &command, &reason, &fault), -1);
+	assert_int_equal(allocated_bytes(), before);
+	free_bytes(&empty);
+	free_bytes(&some);
+}
+
+static void leaves_too_many_leads_to_rule_1(void **state)
+{
+	struct bytes bytes = many_leads(LEADS_MAX + 1, "lead-1");
+	struct command command = decoded(codec, &bytes);
+	const char *details;
+
+	(void)state;
+	assert_int_equal(command.lead_count, LEADS_MAX + 1);
+	assert_string_equal(command.trace_id, "trace-1");
+	assert_int_equal(command_check(&command, arena, &details), -1);
+	assert_string_equal(details, "leadIds has 10001 ids: at most 10000");
+	free_bytes(&bytes);
+	arena_reset(arena);
+}
+
+/* One lead after another is long, the others are empty: a reused value would in the end hold all of them long. */
+static struct bytes one_long_lead(size_t n, size_t which)
+{
+	static char text[60001];
+	struct bytes bytes = { 0 };
+
+	memset(text, 'x', sizeof text - 1);
+	put_beginning(&bytes, command_fingerprint());
+	put_long(&bytes, 1);
+	put_long(&bytes, (int64_t)n);
+	for (size_t i = 0; i < n; i++)
+		put_text(&bytes, i == which ? text : "");
+	put_raw(&bytes, "\0\0\2\0", 4);
+	return bytes;
+}
+
+static void memory_stays_flat(void **state)
+{
+	const size_t bound = 3 * 1024 * 1024;
+	size_t before, peak = 0;
+
+	(void)state;
+	arena_free(arena);
+	arena = arena_new(0);
+	before = allocated_bytes();
+	for (size_t round = 0; round < 150; round++) {
+		struct bytes bytes = round % 50 == 0 ? many_leads(99000, "") : one_long_lead(500, round);
+		struct command command = decoded(codec, &bytes);
+
+		assert_true(command.lead_count == 99000 || command.lead_count == 500);
+		free_bytes(&bytes);
+		arena_reset(arena);
+		if (allocated_bytes() > peak)
+			peak = allocated_bytes();
+	}
+	if (peak > before + bound)
+		fail_msg("%zu bytes more were kept", peak - before);
+}
+
+/*
+ * Writer schemas
+ */
+
+#define PLAIN(name, type) "{\"name\": \"" name "\", \"type\": " type "}"
+#define IDS PLAIN("traceId", "\"string\"") "," PLAIN("accountGroupId", "\"string\"") "," PLAIN("campaignId", "\"string\"") "," \
+	PLAIN("audienceId", "\"string\"")
+#define COMMAND_OF(fields) "{\"type\": \"record\", \"name\": \"DuplicateCampaignCommand\", \"fields\": [" fields "]}"
+
+static const char oldest[] = COMMAND_OF(IDS "," PLAIN("issuedAt", "\"long\""));
+
+/* Reordered, with fields of every type among ours, nullable unions the other way round, a name that is never null and
+ * times that are ints. */
+static const char newest[] = COMMAND_OF(
+	PLAIN("flags", "{\"type\": \"map\", \"values\": {\"type\": \"array\", \"items\": \"boolean\"}}") ","
+	PLAIN("expiresAt", "[\"int\", \"null\"]") ","
+	PLAIN("kind", "{\"type\": \"enum\", \"name\": \"Kind\", \"symbols\": [\"A\", \"B\"]}") ","
+	PLAIN("leadIds", "[{\"type\": \"array\", \"items\": \"string\"}, \"null\"]") ","
+	PLAIN("origin", "{\"type\": \"record\", \"name\": \"Origin\", \"fields\": [" PLAIN("kind", "\"Kind\"") ","
+	      PLAIN("before", "[\"null\", \"Origin\"]") "]}") ","
+	PLAIN("apiKeyDigest", "[\"null\", {\"type\": \"fixed\", \"name\": \"Other\", \"size\": 32}]") ","
+	PLAIN("weight", "\"double\"") "," PLAIN("share", "\"float\"") "," PLAIN("blob", "\"bytes\"") ","
+	PLAIN("nothing", "\"null\"") "," PLAIN("issuedAt", "\"int\"") "," PLAIN("name", "\"string\"") "," IDS);
+
+static void put_newest(struct bytes *bytes)
+{
+	put_raw(bytes, "\2\2k\4\1\0\0\2\2k\2\1\0\0", 14); /* flags: k: [true, false], then k: [true] again */
+	put_raw(bytes, "\0\7", 2);      /* expiresAt -4 */
+	put_raw(bytes, "\2", 1);        /* kind B */
+	put_raw(bytes, "\0\1\4\2x\2\2y\0", 9); /* leadIds x in a block with its size, y in one without */
+	put_raw(bytes, "\0\2\2\0", 4);  /* origin A, before it B */
+	put_raw(bytes, "\2", 1);
+	for (int i = 0; i < DIGEST_BYTES; i++)
+		put_raw(bytes, &(uint8_t){ (uint8_t)i }, 1);
+	put_raw(bytes, "12345678" "1234" "\6\0\xff\0", 16);
+	put_long(bytes, 77);
+	put_text(bytes, "a name");
+	put_text(bytes, "trace-1");
+	put_text(bytes, "group-1");
+	put_text(bytes, "campaign-1");
+	put_text(bytes, "aud-1");
+}
+
+static void write_file(const char *name, const void *data, size_t size)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	assert_int_equal(fwrite(data, 1, size, file), size);
+	fclose(file);
+}
+
+static void remove_file(const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	assert_int_equal(unlink(path), 0);
+}
+
+static uint64_t fingerprint_of(const char *json)
+{
+	struct fault fault;
+	uint64_t fingerprint;
+
+	if (schema_fingerprint(json, &fingerprint, NULL, &fault) != 0)
+		fail_msg("%s", fault.msg);
+	return fingerprint;
+}
+
+static void check_newest(struct codec *with, const struct bytes *bytes)
+{
+	const char *ids[] = { "x", "y" };
+	struct command command = decoded(with, bytes), wanted = {
+		.trace_id = "trace-1", .account_group_id = "group-1", .campaign_id = "campaign-1", .audience_id = "aud-1",
+		.name = "a name", .lead_ids = ids, .lead_count = 2, .has_key = true, .issued_at_ms = 77, .has_expiry = true,
+		.expires_at_ms = -4,
+	};
+
+	for (int i = 0; i < DIGEST_BYTES; i++)
+		wanted.key_digest[i] = (uint8_t)i;
+	assert_same_command(&command, &wanted);
+}
+
+static void reads_older_and_newer_writers_from_a_folder(void **state)
+{
+	struct bytes old = { 0 }, new = { 0 };
+	struct command command, wanted = least_command();
+	struct codec *with;
+	struct fault fault;
+
+	(void)state;
+	write_file("1-oldest.avsc", oldest, strlen(oldest));
+	write_file("2-newest.avsc", newest, strlen(newest));
+	write_file("3-same.avsc", command_schema_json, strlen(command_schema_json));
+	write_file("README", "not a schema", 12);
+	write_file(".hidden.avsc", "{", 1);
+	with = codec_new(folder, &fault);
+	if (with == NULL)
+		fail_msg("%s", fault.msg);
+	put_single_object(&old, fingerprint_of(oldest));
+	put_text(&old, "");
+	put_text(&old, "g");
+	put_text(&old, "c");
+	put_text(&old, "a");
+	put_long(&old, INT64_MIN);
+	put_single_object(&new, fingerprint_of(newest));
+	put_newest(&new);
+	for (int round = 0; round < 3; round++) {
+		command = decoded(with, &old); /* what it lacks is null */
+		assert_same_command(&command, &wanted);
+		check_newest(with, &new);
+	}
+	assert_refused(old.data, old.size, REASON_UNKNOWN_SCHEMA, "fingerprint"); /* without the folder */
+	codec_free(with);
+	remove_file("1-oldest.avsc");
+	remove_file("2-newest.avsc");
+	remove_file("3-same.avsc");
+	remove_file("README");
+	remove_file(".hidden.avsc");
+	free_bytes(&old);
+	free_bytes(&new);
+	arena_reset(arena);
+}
+
+static void refuses_unusable_writer_schemas(void **state)
+{
+	static const struct {
+		const char *json, *message;
+	} cases[] = {
+		{ "", "no JSON" },
+		{ "{\"type\": \"array\", \"items\": \"int\"}", "it is no record" },
+		{ "[]", "avro-c does not accept it" },
+		{ "{\"type\": \"record\", \"name\": \"Other\", \"fields\": []}", "it is record Other, neither" },
+		{ "{\"type\": \"fixed\", \"name\": \"F\", \"size\": -1}", "no size of 1 to" },
+		{ COMMAND_OF(IDS), "record DuplicateCampaignCommand lacks field issuedAt" },
+		{ COMMAND_OF(IDS "," PLAIN("issuedAt", "\"string\"")), "field issuedAt of record DuplicateCampaignCommand has a type" },
+		{ COMMAND_OF(IDS "," PLAIN("issuedAt", "[\"null\", \"long\"]")), "field issuedAt" },
+		{ COMMAND_OF(IDS "," PLAIN("issuedAt", "\"long\"") "," PLAIN("name", "\"bytes\"")), "field name" },
+		{ COMMAND_OF(IDS "," PLAIN("issuedAt", "\"long\"") "," PLAIN("name", "[\"null\", \"string\", \"int\"]")), "field name" },
+		{ COMMAND_OF(IDS "," PLAIN("issuedAt", "\"long\"") "," PLAIN("leadIds", "\"string\"")), "field leadIds" },
+		{ COMMAND_OF(IDS "," PLAIN("issuedAt", "\"long\"") ","
+			     PLAIN("leadIds", "{\"type\": \"array\", \"items\": [\"null\", \"string\"]}")), "field leadIds" },
+		{ COMMAND_OF(IDS "," PLAIN("issuedAt", "\"long\"") ","
+			     PLAIN("apiKeyDigest", "{\"type\": \"fixed\", \"name\": \"Md5\", \"size\": 16}")), "field apiKeyDigest" },
+		{ COMMAND_OF(PLAIN("self", "\"DuplicateCampaignCommand\"")), "more than 1000 records within records" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct fault fault = { 0 };
+		struct codec *with;
+
+		write_file("x.avsc", cases[i].json, strlen(cases[i].json));
+		with = codec_new(folder, &fault);
+		if (with)
+			fail_msg("accepted: %s", cases[i].json);
+		assert_int_equal(fault.kind, FAULT_FATAL);
+		if (strstr(fault.msg, cases[i].message) == NULL || strstr(fault.msg, "/x.avsc: ") == NULL)
+			fail_msg("%s, wanted: %s", fault.msg, cases[i].message);
+	}
+	remove_file("x.avsc");
+}
+
+/* Every level has the one below it twice: 2^28 records in one value. */
+static void refuses_a_schema_that_doubles(void **state)
+{
+	char json[8000] = "{\"name\":\"T0\",\"type\":\"record\",\"fields\":[]}", outer[8000];
+	struct fault fault;
+
+	(void)state;
+	for (int i = 1; i <= 28; i++) {
+		snprintf(outer, sizeof outer, "{\"name\":\"T%d\",\"type\":\"record\",\"fields\":[" PLAIN("a", "%.6000s") ","
+			 PLAIN("b", "\"T%d\"") "]}", i, json, i - 1);
+		strcpy(json, outer);
+	}
+	snprintf(outer, sizeof outer, COMMAND_OF(PLAIN("t", "%.7000s")), json);
+	assert_int_equal(codec_add_schema_id(codec, 99, outer, &fault), -1);
+	assert_non_null(strstr(fault.msg, "records within records"));
+}
+
+static void refuses_unusable_files(void **state)
+{
+	struct codec *with;
+	struct fault fault;
+	char *large = malloc(300000), path[128];
+
+	(void)state;
+	with = codec_new("/nonexistent", &fault);
+	assert_null(with);
+	assert_non_null(strstr(fault.msg, "/nonexistent: No such file"));
+	memset(large, ' ', 300000);
+	write_file("x.avsc", large, 300000);
+	assert_null(codec_new(folder, &fault));
+	assert_non_null(strstr(fault.msg, "/x.avsc: it has more than 262144 bytes"));
+	write_file("x.avsc", "\"int\"\0", 6);
+	assert_null(codec_new(folder, &fault));
+	assert_non_null(strstr(fault.msg, "/x.avsc: it has a NUL"));
+	remove_file("x.avsc");
+	snprintf(path, sizeof path, "%s/x.avsc", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_null(codec_new(folder, &fault));
+	assert_non_null(strstr(fault.msg, "/x.avsc: Is a directory"));
+	assert_int_equal(rmdir(path), 0);
+	free(large);
+	codec_free(NULL);
+}
+
+/* A result of a later worker: more fields, also within data, and a map with a key twice. */
+static void reads_results_of_newer_workers(void **state)
+{
+	const char *from = "{\"name\": \"id\", \"type\": \"string\"},", *at = strstr(result_schema_json, from);
+	const char *more = PLAIN("tags", "{\"type\": \"map\", \"values\": {\"type\": \"array\", \"items\": \"string\"}}") ",";
+	struct bytes bytes = { 0 };
+	struct result wanted = success_result(full_campaign()), result;
+	struct fault fault;
+	char json[10000];
+	const void *value;
+	size_t size;
+
+	(void)state;
+	assert_non_null(at);
+	snprintf(json, sizeof json, "%.*s%s%s", (int)(at - result_schema_json), result_schema_json, more, at);
+	assert_int_equal(codec_add_schema_id(codec, 12, json, &fault), 0);
+	assert_int_equal(codec_encode_result(codec, &wanted, arena, &value, &size, &fault), 0);
+	put_raw(&bytes, "\0\0\0\0\x0c", 5);
+	put_raw(&bytes, (const char *)value + HEADER, 10); /* traceId, success, the branch of data */
+	put_raw(&bytes, "\4\2k\2\2a\0\2k\4\2b\2c\0\0", 16);
+	put_raw(&bytes, (const char *)value + HEADER + 10, size - HEADER - 10);
+	for (int round = 0; round < 3; round++) {
+		if (codec_decode_result(codec, bytes.data, bytes.size, arena, &result, &fault) != 0)
+			fail_msg("%s", fault.msg);
+		assert_same_result(&result, &wanted);
+	}
+	free_bytes(&bytes);
+	arena_reset(arena);
+}
+
+/*
+ * Mutations
+ */
+
+static uint64_t random_state;
+
+static uint64_t next_random(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state;
+}
+
+/* Whatever is let through must obey its types: it can be encoded, and is the same when decoded again. */
+static bool check_mutant(const struct bytes *mutant)
+{
+	struct command command, again;
+	enum reason reason = REASON_NONE;
+	struct fault fault = { 0 };
+	const char *details;
+	struct bytes bytes;
+
+	arena_reset(arena);
+	if (decode(codec, mutant->data, mutant->size, &command, &reason, &fault) != 0) {
+		assert_int_equal(fault.kind, FAULT_REJECT);
+		assert_true(reason == REASON_UNDECODABLE || reason == REASON_UNKNOWN_SCHEMA);
+		return false;
+	}
+	bytes = encoded(&command);
+	again = decoded(codec, &bytes);
+	assert_same_command(&again, &command);
+	if (command_check(&command, arena, &details) != 0)
+		assert_string_not_equal(details, "");
+	free_bytes(&bytes);
+	return true;
+}
+
+static void every_byte_may_have_every_value(void **state)
+{
+	struct command command = full_command();
+	struct bytes bytes = encoded(&command);
+	size_t accepted = 0;
+
+	(void)state;
+	for (size_t i = 0; i < bytes.size; i++) {
+		uint8_t was = bytes.data[i];
+
+		for (int c = 0; c < 256; c++) {
+			bytes.data[i] = (uint8_t)c;
+			accepted += check_mutant(&bytes);
+		}
+		bytes.data[i] = was;
+	}
+	assert_true(accepted > bytes.size);
+	free_bytes(&bytes);
+}
+
+static void mutate(struct bytes *bytes)
+{
+	size_t at = next_random() % bytes->size, len = next_random() % 8;
+
+	if (len > bytes->size - at)
+		len = bytes->size - at;
+	switch (next_random() % 4) {
+	case 0: /* some other byte */
+		bytes->data[at] = (uint8_t)next_random();
+		break;
+	case 1: /* a bit */
+		bytes->data[at] ^= (uint8_t)(1 << next_random() % 8);
+		break;
+	case 2: /* bytes taken out */
+		memmove(bytes->data + at, bytes->data + at + len, bytes->size - at - len);
+		bytes->size -= len;
+		break;
+	case 3: /* bytes said twice */
+		put_raw(bytes, (uint8_t[8]){ 0 }, len);
+		memmove(bytes->data + at + len, bytes->data + at, bytes->size - at - len);
+		break;
+	}
+}
+
+static void random_mutations_do_no_harm(void **state)
+{
+	const char *seed = getenv("SEED");
+	struct command command = full_command();
+	struct bytes seeds[2] = { encoded(&command) };
+	struct fault fault;
+	size_t accepted = 0, n = 30000;
+
+	(void)state;
+	random_state = seed ? strtoull(seed, NULL, 0) : 20240229;
+	print_message("SEED=%llu\n", (unsigned long long)random_state);
+	assert_int_equal(codec_add_schema_id(codec, 5, newest, &fault), 0);
+	put_raw(&seeds[1], "\0\0\0\0\5", 5);
+	put_newest(&seeds[1]);
+	for (size_t i = 0; i < n; i++) {
+		struct bytes mutant = { 0 };
+
+		put_raw(&mutant, seeds[i % 2].data, seeds[i % 2].size);
+		for (uint64_t times = next_random() % 4 + 1; times > 0 && mutant.size > 0; times--)
+			mutate(&mutant);
+		accepted += check_mutant(&mutant);
+		free_bytes(&mutant);
+	}
+	assert_in_range(accepted, n / 100, n - n / 100);
+	free_bytes(&seeds[0]);
+	free_bytes(&seeds[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(commands_round_trip),
+		cmocka_unit_test(encodes_as_the_specification_says),
+		cmocka_unit_test(refuses_to_encode_what_nobody_could_read),
+		cmocka_unit_test(results_round_trip),
+		cmocka_unit_test(results_keep_the_envelopes_promise),
+		cmocka_unit_test(tells_kinds_of_unreadable_records_apart),
+		cmocka_unit_test(reads_confluents_framing),
+		cmocka_unit_test(refuses_every_truncation_and_extra_bytes),
+		cmocka_unit_test(refuses_hostile_leads),
+		cmocka_unit_test(refuses_a_million_leads_before_it_allocates),
+		cmocka_unit_test(leaves_too_many_leads_to_rule_1),
+		cmocka_unit_test(memory_stays_flat),
+		cmocka_unit_test(reads_older_and_newer_writers_from_a_folder),
+		cmocka_unit_test(refuses_unusable_writer_schemas),
+		cmocka_unit_test(refuses_a_schema_that_doubles),
+		cmocka_unit_test(refuses_unusable_files),
+		cmocka_unit_test(reads_results_of_newer_workers),
+		cmocka_unit_test(every_byte_may_have_every_value),
+		cmocka_unit_test(random_mutations_do_no_harm),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,64 @@
+/* Which kind of fault an SQLSTATE is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../../worker/store.h"
+
+static void assert_all(const char *const *states, size_t n, enum fault_kind kind)
+{
+	for (size_t i = 0; i < n; i++)
+		if (store_classify(states[i]) != kind)
+			fail_msg("%s is %s, not %s", states[i], fault_kind_name(store_classify(states[i])), fault_kind_name(kind));
+}
+
+#define ASSERT_ALL(kind, ...)                                                              \
+	do {                                                                               \
+		static const char *const states[] = { __VA_ARGS__ };                       \
+		assert_all(states, sizeof states / sizeof states[0], kind);                \
+	} while (0)
+
+static void test_commands_own(void **state)
+{
+	(void)state;
+	/* data exception, integrity violation, program limit, RAISE EXCEPTION of somebody's trigger */
+	ASSERT_ALL(FAULT_REJECT, "22000", "22001", "22021", "22P02", "22P05", "23000", "23502", "23503", "23505", "23514", "23P01",
+		   "54000", "54001", "54011", "54023", "P0001");
+}
+
+static void test_retried(void **state)
+{
+	(void)state;
+	ASSERT_ALL(FAULT_RETRY, "40001", "40P01", "40000", "40002", "55P03", "57014", "CD002");
+}
+
+static void test_fenced(void **state)
+{
+	(void)state;
+	ASSERT_ALL(FAULT_FENCED, "CD001");
+}
+
+static void test_systems(void **state)
+{
+	(void)state;
+	/* connections, read-only, missing table, column or right, disk full, memory, shut-down, corruption, and what is unknown */
+	ASSERT_ALL(FAULT_WAIT, "08000", "08006", "25006", "25P02", "25P03", "28P01", "3D000", "40003", "42501", "42703", "42883",
+		   "42P01", "53100", "53200", "53300", "55000", "55006", "57P01", "57P02", "57P03", "58030", "0A000", "26000",
+		   "P0000", "P0002", "P0004", "XX000", "XX001", "XX002", "01000", "", "CD003", "garbage");
+	assert_int_equal(store_classify(NULL), FAULT_WAIT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_commands_own),
+		cmocka_unit_test(test_retried),
+		cmocka_unit_test(test_fenced),
+		cmocka_unit_test(test_systems),
+	};
+
+	return cmocka_run_group_tests_name("store_classify", tests, NULL, NULL);
+}
