@@ -1,0 +1,158 @@
+-- The set-based statement: judges every command of a batch by rules 2 to 12 in their order, against one snapshot, and
+-- writes the drafts and the rate limits. One row a command comes back; store.c makes a result of it.
+--
+-- What keeps it fast whatever the statistics say: each look-up of one command is a LATERAL subquery behind OFFSET 0, which
+-- the planner can only run as an index look-up (the session has sequential scans off); memberships and missing leads are
+-- compared by hashed subplans ("(x IN (SELECT ...)) IS ..." is never turned into a join); results of the CTEs are never
+-- joined with each other. A verdict, once found, gates every later look-up.
+--
+-- One array element a command: $1 trace, $2 account group, $3 source campaign, $4 audience, $5 name (null: the source's),
+-- $6 key digest (null: none), $7 id for the draft, $8 leads, comma-separated, sorted, distinct (null: all of the audience),
+-- $9 command digest, $10 expiry in ms (null: none), $11 the record's timestamp in ms (-1: none).
+-- $12 is the largest audience that may be duplicated whole.
+WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and answered is so by the same clock
+	SELECT c.now, (extract(epoch FROM c.now) * 1000)::bigint AS now_ms
+	FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now OFFSET 0) AS c
+), command AS (
+	SELECT c.ord::int, c.trace, c.ag COLLATE "C" AS ag, c.source, c.audience, c.name, c.key, c.new_id, c.leads, c.digest,
+		c.expires_ms, c.stamp_ms
+	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
+			$10::bigint[], $11::bigint[])
+		WITH ORDINALITY AS c (trace, ag, source, audience, name, key, new_id, leads, digest, expires_ms, stamp_ms, ord)
+), judged AS ( -- rules 2 to 6
+	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, clock.now, clock.now_ms,
+		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
+		g.rate_tat_us AS first, g.rate_interval_us AS emission, g.rate_burst AS burst,
+		g.rate_interval_us * (g.rate_burst - 1) AS tolerance,
+		CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000 AS at_us,
+		CASE
+			WHEN p.command_digest = c.digest THEN CASE WHEN p.deleted_at IS NULL THEN 'existing' ELSE 'draft_deleted' END
+			WHEN c.expires_ms <= clock.now_ms THEN 'expired'
+			WHEN c.key IS NULL THEN 'key_missing'
+			WHEN k.public_id IS NULL THEN 'key_unknown'
+			WHEN k.revoked_at IS NOT NULL THEN 'key_revoked'
+			WHEN NOT k.permissions @> '{campaigns:write}' THEN 'permission_missing'
+			WHEN g.rate_tat_us IS NULL THEN 'account_group_denied'
+			WHEN p.id IS NOT NULL THEN 'trace_reused'
+		END AS verdict
+	FROM clock CROSS JOIN command AS c
+	LEFT JOIN LATERAL (SELECT p.id, p.command_digest, p.deleted_at FROM campaigns AS p
+		WHERE p.account_group_id = c.ag AND p.trace_id = c.trace OFFSET 0) AS p ON true
+	LEFT JOIN LATERAL (SELECT k.public_id, k.revoked_at, k.permissions FROM api_keys AS k
+		WHERE k.key_digest = c.key OFFSET 0) AS k ON true
+	LEFT JOIN LATERAL (SELECT g.rate_tat_us, g.rate_interval_us, g.rate_burst FROM api_key_account_groups AS g
+		WHERE g.account_group_id = c.ag AND g.key_digest = c.key OFFSET 0) AS g ON true
+), rated AS MATERIALIZED ( -- rule 7: tat is what the command met, after all that were admitted before it
+	SELECT j.*, CASE WHEN j.verdict IS NULL AND j.tat - j.at_us > j.tolerance THEN 'rate_limited' ELSE j.verdict END AS rated
+	FROM (
+		SELECT j.*, coalesce(rate_limit_tat(j.first, j.at_us, j.emission, j.tolerance) FILTER (WHERE j.verdict IS NULL)
+			OVER (PARTITION BY j.ag, j.key ORDER BY j.ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), j.first) AS tat
+		FROM judged AS j
+	) AS j
+), charge AS MATERIALIZED (
+	SELECT r.ag, r.key, r.first, max(greatest(r.tat, r.at_us) + r.emission) AS tat
+	FROM rated AS r WHERE r.rated IS NULL GROUP BY r.ag, r.key, r.first
+), charged AS ( -- a grant that appeared after the locks were taken may have been used by another worker since
+	UPDATE api_key_account_groups AS g SET rate_tat_us = c.tat
+	FROM charge AS c
+	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.first
+	RETURNING 1
+), found AS ( -- rules 8 and 9
+	SELECT r.ord, r.trace, r.ag, r.source, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
+		r.emission, r.burst, greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000) AS retry_after_s,
+		c.name AS source_name, c.description, c.include_conversation_history, c.auto_cancel_on_message_received,
+		c.outreach_language, c.workflow, f.populating,
+		CASE a.kind WHEN 'folder' THEN f.lists ELSE ARRAY[a.id] END AS lists,
+		CASE a.kind WHEN 'folder' THEN f.lead_count ELSE a.lead_count END AS lead_count,
+		CASE WHEN r.rated IS NOT NULL THEN r.rated
+			WHEN c.name IS NULL THEN 'campaign_not_found'
+			WHEN a.id IS NULL THEN 'audience_not_found'
+			WHEN NOT a.ready OR f.populating IS NOT NULL THEN 'audience_populating'
+		END AS verdict
+	FROM rated AS r
+	LEFT JOIN LATERAL (SELECT c.name, c.description, c.include_conversation_history, c.auto_cancel_on_message_received,
+			c.outreach_language, c.workflow FROM campaigns AS c
+		WHERE r.rated IS NULL AND c.account_group_id = r.ag AND c.id = r.source AND c.deleted_at IS NULL OFFSET 0) AS c ON true
+	LEFT JOIN LATERAL (SELECT a.id, a.kind, a.ready, a.lead_count FROM audiences AS a
+		WHERE r.rated IS NULL AND a.account_group_id = r.ag AND a.id = r.audience OFFSET 0) AS a ON true
+	LEFT JOIN LATERAL (SELECT array_agg(l.id) AS lists, sum(l.lead_count) AS lead_count,
+			min(l.id) FILTER (WHERE NOT l.ready) AS populating FROM audiences AS l
+		WHERE a.kind = 'folder' AND l.account_group_id = r.ag AND l.parent_id = r.audience OFFSET 0) AS f ON true
+), matched AS MATERIALIZED ( -- the leads to select: the wanted ones that are members, or all members up to one too many
+	SELECT f.*, CASE
+		WHEN f.verdict IS NOT NULL THEN NULL
+		WHEN f.leads IS NULL AND cardinality(f.lists) = 1 THEN ARRAY(
+			SELECT m.lead_id FROM audience_leads AS m
+			WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] ORDER BY m.lead_id LIMIT $12::int + 1)
+		WHEN f.leads IS NULL THEN ARRAY( -- UNION in a recursive query drops duplicates while it streams: the LIMIT ends it
+			WITH RECURSIVE u (lead_id) AS (
+				SELECT m.lead_id FROM audience_leads AS m
+				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists)
+				UNION SELECT u.lead_id FROM u WHERE false)
+			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $12::int + 1) AS s ORDER BY s.lead_id)
+		WHEN f.lead_count <= 12 * cardinality(f.leads) THEN ARRAY( -- a small audience: one range scan and a hash
+			SELECT w FROM unnest(f.leads) AS w
+			WHERE (w IN (SELECT m.lead_id FROM audience_leads AS m
+				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists))) IS TRUE)
+		ELSE ARRAY( -- a large one: look each lead up
+			SELECT w FROM unnest(f.leads) AS w
+			WHERE (SELECT true FROM audience_leads AS m
+				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) AND m.lead_id = w LIMIT 1))
+		END AS targets
+	FROM found AS f
+), verdicts AS MATERIALIZED ( -- rules 10 and 11
+	SELECT m.*, b.lead_id AS busy_lead, b.campaign_id AS busy_campaign, b.status AS busy_status,
+		CASE WHEN m.members IS NOT NULL THEN m.members WHEN b.lead_id IS NOT NULL THEN 'lead_active' END AS final
+	FROM (
+		SELECT m.*, CASE WHEN m.verdict IS NOT NULL THEN m.verdict
+			WHEN cardinality(m.targets) < cardinality(m.leads) THEN 'lead_not_in_audience'
+			WHEN m.leads IS NULL AND cardinality(m.targets) > $12::int THEN 'audience_too_large' END AS members
+		FROM matched AS m
+	) AS m
+	LEFT JOIN LATERAL (
+		SELECT e.lead_id, e.campaign_id, e.status
+		FROM (
+			SELECT e.lead_id, e.campaign_id, a.status
+			FROM campaign_leads AS e
+			CROSS JOIN LATERAL (SELECT a.status FROM campaigns AS a
+				WHERE a.account_group_id = m.ag AND a.id = e.campaign_id AND a.status IN ('running', 'paused')
+					AND a.deleted_at IS NULL OFFSET 0) AS a
+			WHERE m.members IS NULL AND e.account_group_id = m.ag AND e.lead_id = ANY (m.targets) AND e.state = 'enrolled'
+			OFFSET 0
+		) AS e
+		ORDER BY e.lead_id, e.campaign_id LIMIT 1
+	) AS b ON true
+), written AS ( -- rule 12
+	INSERT INTO campaigns (account_group_id, id, name, description, status, selected_lead_count, selected_leads,
+		include_conversation_history, auto_cancel_on_message_received, outreach_language, workflow, source_campaign_id,
+		trace_id, command_digest, created_by_key, created_at, updated_at)
+	SELECT v.ag, v.new_id, coalesce(v.name, v.source_name), v.description, 'draft', cardinality(v.targets), v.targets,
+		v.include_conversation_history, v.auto_cancel_on_message_received, v.outreach_language, v.workflow, v.source,
+		v.trace, v.digest, v.public_id, v.now, v.now
+	FROM verdicts AS v WHERE v.final IS NULL ORDER BY v.ag, v.trace
+	ON CONFLICT DO NOTHING
+	RETURNING 1
+), settled AS MATERIALIZED (
+	SELECT CASE WHEN (SELECT count(*) FROM written) < (SELECT count(*) FROM verdicts AS v WHERE v.final IS NULL)
+		OR (SELECT count(*) FROM charged) < (SELECT count(*) FROM charge) THEN raise_lost_race() END AS lost
+)
+SELECT v.ord, v.now, v.final, v.public_id, v.emission, v.burst, v.retry_after_s, v.populating,
+	CASE WHEN v.final = 'lead_not_in_audience' THEN array_to_string(ARRAY(
+		SELECT w FROM unnest(v.leads) WITH ORDINALITY AS l (w, n)
+		WHERE (w IN (SELECT t FROM unnest(v.targets) AS t)) IS NOT TRUE ORDER BY n LIMIT 5), ',') END AS missing,
+	cardinality(v.leads) - cardinality(v.targets) AS missing_count, v.busy_lead, v.busy_campaign, v.busy_status,
+	coalesce(p.id, v.new_id) AS id,
+	CASE WHEN p.id IS NULL THEN coalesce(v.name, v.source_name) ELSE p.name END AS name,
+	CASE WHEN p.id IS NULL THEN v.description ELSE p.description END AS description,
+	coalesce(p.status, 'draft') AS status,
+	coalesce(p.selected_lead_count, cardinality(v.targets)) AS selected_lead_count,
+	coalesce(p.include_conversation_history, v.include_conversation_history) AS include_conversation_history,
+	coalesce(p.auto_cancel_on_message_received, v.auto_cancel_on_message_received) AS auto_cancel_on_message_received,
+	CASE WHEN p.id IS NULL THEN v.outreach_language ELSE p.outreach_language END AS outreach_language,
+	coalesce(p.created_at, v.now) AS created_at, coalesce(p.updated_at, v.now) AS updated_at, p.started_at,
+	p.rate_limited_until, (SELECT s.lost FROM settled AS s) AS lost
+FROM verdicts AS v
+LEFT JOIN LATERAL (SELECT p.id, p.name, p.description, p.status, p.selected_lead_count, p.include_conversation_history,
+		p.auto_cancel_on_message_received, p.outreach_language, p.created_at, p.updated_at, p.started_at, p.rate_limited_until
+	FROM campaigns AS p
+	WHERE v.final = 'existing' AND p.account_group_id = v.ag AND p.id = v.prior_id OFFSET 0) AS p ON true

@@ -1,0 +1,16 @@
+-- Records an order to resume a partition and gives it to this consumer group. The new epoch fences whoever works on it at
+-- this moment, so that the order is seen at once.
+-- $1 cluster, $2 topic, $3 partition, $4 consumer group, $5 from, $6 who
+WITH before AS (
+	SELECT o.group_id, o.confirmed_offset FROM partition_owner AS o
+	WHERE o.cluster_id = $1::text AND o.topic = $2::text AND o.partition = $3::int
+), recorded AS (
+	INSERT INTO partition_resumes (cluster_id, topic, partition, group_id, previous_group_id, previous_confirmed_offset,
+		resume_from, ordered_by)
+	SELECT $1::text, $2::text, $3::int, $4::text, b.group_id, b.confirmed_offset, $5::bigint, $6::text
+	FROM (SELECT 1) AS one LEFT JOIN before AS b ON true
+)
+INSERT INTO partition_owner AS o (cluster_id, topic, partition, group_id, epoch, resume_from)
+VALUES ($1::text, $2::text, $3::int, $4::text, 1, $5::bigint)
+ON CONFLICT (cluster_id, topic, partition) DO UPDATE
+	SET group_id = excluded.group_id, epoch = o.epoch + 1, resume_from = excluded.resume_from
