@@ -1,0 +1,181 @@
+/* Fetch, decode, and the rules that need no database: what is ready becomes a batch of jobs. */
+#include <stdio.h>
+#include <string.h>
+
+#include "../schemas/codec.h"
+#include "failpoint.h"
+#include "intake.h"
+#include "lane_parts.h"
+#include "log.h"
+
+/* Header traceId, the last one if it is well-formed: so that even bytes that do not decode can be answered. */
+static const char *header_trace_id(const struct record *record, struct arena *arena)
+{
+	for (size_t i = record->header_count; i-- > 0;) {
+		const struct header *header = &record->headers[i];
+		const char *id;
+
+		if (strcmp(header->name, "traceId") != 0)
+			continue;
+		if (header->value == NULL || header->size > ID_MAX || memchr(header->value, '\0', header->size))
+			return NULL;
+		id = arena_strndup(arena, header->value, header->size);
+		return id_is_well_formed(id) ? id : NULL;
+	}
+	return NULL;
+}
+
+static void refuse(struct job *job, enum reason reason, const char *details)
+{
+	job->reason = reason;
+	result_refuse(&job->result, reason, details);
+	job->dead_letter = reason_info(reason)->dead_letter;
+	job->cause = job->dead_letter ? details : NULL;
+}
+
+/* The traceId in the value cannot be used: the header's answers, and the record is kept as a dead letter. */
+static void refuse_without_trace(struct job *job, enum reason reason, const char *details, struct arena *arena)
+{
+	refuse(job, reason, details);
+	job->dead_letter = true;
+	job->cause = details;
+	job->result.trace_id = header_trace_id(&job->record, arena);
+	job->answerable = job->result.trace_id != NULL;
+}
+
+static bool key_is(const struct record *record, const char *account_group_id)
+{
+	return record->key && record->key_size == strlen(account_group_id) &&
+	       memcmp(record->key, account_group_id, record->key_size) == 0;
+}
+
+static void judge(struct lane *lane, struct job *job)
+{
+	const struct record *record = &job->record;
+	struct command *command = &job->command;
+	struct fault fault;
+	enum reason reason;
+	const char *details;
+
+	job->result.command_topic = record->topic;
+	job->result.command_partition = record->partition;
+	job->result.command_offset = record->offset;
+	job->result.command_timestamp_ms = record->timestamp_ms;
+	if (codec_decode_command(lane->codec, record->value, record->value_size, lane->arena, command, &reason, &fault) < 0) {
+		refuse_without_trace(job, reason, arena_strndup(lane->arena, fault.msg, strlen(fault.msg)), lane->arena);
+		return;
+	}
+	job->decoded = true;
+	job->answerable = id_is_well_formed(command->trace_id);
+	result_describe(&job->result, command);
+	if (!key_is(record, command->account_group_id))
+		reason = REASON_KEY_MISMATCH, details = "the record key is not the command's accountGroupId";
+	else if (command_check(command, lane->arena, &details) < 0)
+		reason = REASON_INVALID_FIELD;
+	else
+		reason = REASON_NONE;
+	job->executable = reason == REASON_NONE;
+	if (reason != REASON_NONE && job->answerable)
+		refuse(job, reason, details);
+	else if (reason != REASON_NONE)
+		refuse_without_trace(job, reason, details, lane->arena);
+}
+
+static uint32_t hash_text(uint32_t hash, const char *text)
+{
+	do
+		hash = (hash ^ (unsigned char)*text) * 16777619u; /* FNV-1a, the NUL included */
+	while (*text++);
+	return hash;
+}
+
+/* Adds a job's (account group, trace); false if the batch has it already. */
+static bool add_trace(struct lane *lane, size_t index)
+{
+	const struct command *command = &lane->jobs[index].command;
+	size_t mask = lane->trace_slots - 1, slot = hash_text(hash_text(2166136261u, command->account_group_id), command->trace_id);
+
+	for (slot &= mask; lane->traces[slot]; slot = (slot + 1) & mask) {
+		const struct command *other = &lane->jobs[lane->traces[slot] - 1].command;
+
+		if (strcmp(other->trace_id, command->trace_id) == 0 &&
+		    strcmp(other->account_group_id, command->account_group_id) == 0)
+			return false;
+	}
+	lane->traces[slot] = (uint32_t)index + 1;
+	return true;
+}
+
+static void warn_if_misplaced(const struct lane *lane, const struct record *record)
+{
+	int count = intake_partition_count(lane->intake);
+
+	if (count > 0 && record->key && murmur2_positive(record->key, record->key_size) % (uint32_t)count != (uint32_t)record->partition)
+		log_warn("misplaced_key", "a record does not lie where murmur2 of its key says: the publisher's partitioner differs from "
+			 "Java's (librdkafka: partitioner=murmur2_random), or partitions were added",
+			 "topic", record->topic, "partition", LOG_INT(record->partition), "offset", LOG_INT(record->offset));
+}
+
+static void note_offset(struct lane *lane, const struct record *record)
+{
+	struct batch_offset *offset = lane->offsets;
+	size_t i;
+
+	for (i = 0; i < lane->offset_count && offset[i].partition < record->partition; i++)
+		;
+	if (i == lane->offset_count || offset[i].partition != record->partition) {
+		struct partition *partition = lane_find_partition(lane, record->partition);
+
+		memmove(&offset[i + 1], &offset[i], (lane->offset_count - i) * sizeof *offset);
+		memmove(&lane->fences[i + 1], &lane->fences[i], (lane->offset_count - i) * sizeof *lane->fences);
+		lane->fences[i] = (struct fence_partition){ record->partition, partition ? partition->epoch : 0, record->offset };
+		lane->offset_count++;
+	}
+	offset[i] = (struct batch_offset){ record->partition, record->offset + 1 };
+}
+
+void batch_fetch(struct lane *lane)
+{
+	size_t bytes = 0;
+
+	lane->count = lane->offset_count = 0;
+	memset(lane->traces, 0, lane->trace_slots * sizeof *lane->traces);
+	while (lane->count < (size_t)lane->config->batch) {
+		struct job *job = &lane->jobs[lane->count];
+
+		*job = (struct job){ 0 };
+		if (!intake_peek(lane->intake, lane->arena, &job->record))
+			break;
+		bytes += job->record.value_size;
+		if (lane->count > 0 && bytes > (size_t)lane->config->batch_bytes)
+			break;
+		judge(lane, job);
+		if (job->executable && !add_trace(lane, lane->count))
+			break;
+		warn_if_misplaced(lane, &job->record);
+		note_offset(lane, &job->record);
+		intake_take(lane->intake);
+		lane->order[lane->count] = job;
+		lane->count++;
+	}
+	if (lane->count > 0)
+		failpoint("decode");
+}
+
+static void log_job(const struct job *job)
+{
+	const struct reason_info *info = reason_info(job->reason);
+	enum log_level level = job->reason == REASON_DATABASE_ERROR ? LEVEL_ERROR : job->dead_letter ? LEVEL_WARN : LEVEL_DEBUG;
+
+	log_event(level, job->dead_letter ? "dead_letter" : job->reason == REASON_NONE ? "accepted" : "refused",
+		  job->cause ? job->cause : job->reason == REASON_NONE ? "a draft was written" : info->message, "traceId", job->answerable ? job->result.trace_id : NULL, "reason",
+		  job->reason == REASON_NONE ? NULL : info->word, "accountGroupId", job->result.account_group_id, "key",
+		  job->key_public_id, "campaignId", job->result.data ? job->result.data->id : NULL, "topic", job->record.topic,
+		  "partition", LOG_INT(job->record.partition), "offset", LOG_INT(job->record.offset), (char *)0);
+}
+
+void batch_log(const struct lane *lane)
+{
+	for (size_t i = 0; i < lane->count; i++)
+		log_job(&lane->jobs[i]);
+}

@@ -1,0 +1,27 @@
+/* Tells a command that the database cannot take from a database that can take no command. When command after command fails
+ * for one cause, the lane stops answering, and probes one command at a time (rolled back) until one passes. */
+#ifndef BREAKER_H
+#define BREAKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct breaker {
+	int limit;        /* failures in a row for one cause that open it */
+	int run, published_run; /* so far; as of the last published batch */
+	char cause[6];    /* SQLSTATE */
+	bool open;
+	bool disarmed;    /* a probe has passed: until the batch is published, failures are the commands' own */
+	size_t probe;     /* which command of a batch the next probe takes */
+};
+
+void breaker_init(struct breaker *breaker, int limit);
+/* A command failed alone. True if that opened the breaker. */
+bool breaker_failed(struct breaker *breaker, const char *sqlstate);
+void breaker_succeeded(struct breaker *breaker); /* a command was executed */
+/* Outcome of a probe while open. */
+void breaker_probed(struct breaker *breaker, bool passed);
+void breaker_published(struct breaker *breaker); /* the batch is through */
+void breaker_dropped(struct breaker *breaker);   /* the batch will come again: its failures do not count twice */
+
+#endif

@@ -1,0 +1,126 @@
+/* The PostgreSQL side of a batch: one transaction if all goes well; smaller and smaller ones, in order, until the command
+ * that the database cannot take is alone. */
+#include <stdlib.h>
+
+#include "intake.h"
+#include "lane_parts.h"
+#include "log.h"
+
+#define LOCK_TRIES 3     /* of a whole batch and of a single command */
+#define SPLIT_INTO 8
+#define RETRY_PAUSE_MS 50
+
+static int execute_once(struct lane *lane, size_t first, size_t n, enum store_end end, struct fault *fault)
+{
+	struct fence fence = {
+		.cluster_id = intake_cluster_id(lane->intake, 0, fault),
+		.topic = lane->config->commands,
+		.partitions = lane->fences,
+		.count = lane->offset_count,
+	};
+
+	if (fence.cluster_id == NULL)
+		return -1;
+	lane_begin_wait(lane, false);
+	return store_execute(lane->store, &fence, lane->order + first, n, end, lane->arena, fault);
+}
+
+static int execute_patiently(struct lane *lane, size_t first, size_t n, int tries, struct fault *fault)
+{
+	for (int i = 0; i < tries; i++) {
+		if (i > 0)
+			lane_pause(lane, RETRY_PAUSE_MS + rand() % RETRY_PAUSE_MS);
+		if (execute_once(lane, first, n, STORE_COMMIT, fault) == 0)
+			return 0;
+		if (fault->kind != FAULT_RETRY)
+			return -1;
+	}
+	return -1;
+}
+
+static bool has_executable(const struct lane *lane, size_t first, size_t n)
+{
+	for (size_t i = first; i < first + n; i++)
+		if (lane->order[i]->executable)
+			return true;
+	return false;
+}
+
+/* The command failed alone: it is answered, unless that happens to one after the other. */
+static int answer_failure(struct lane *lane, struct job *job, struct fault *fault)
+{
+	bool locked = fault->kind == FAULT_RETRY;
+
+	if (breaker_failed(&lane->breaker, fault->sqlstate))
+		return fault_set(fault, FAULT_WAIT, "%d commands in a row failed in the database for one cause (SQLSTATE %s): none is "
+				 "answered any more until a probe passes", lane->breaker.run, lane->breaker.cause);
+	job->reason = locked ? REASON_ROWS_LOCKED : REASON_DATABASE_ERROR;
+	job->executable = false;
+	job->dead_letter = reason_info(job->reason)->dead_letter;
+	job->cause = arena_printf(lane->arena, "SQLSTATE %s: %s", fault->sqlstate, fault->msg);
+	result_refuse(&job->result, job->reason,
+		      locked ? "rows this command needs stayed locked by another session; nothing was written" :
+			       arena_printf(lane->arena, "the database refused this command (SQLSTATE %s); nothing was written", fault->sqlstate));
+	/* Its processing time comes from the same clock as all others': a transaction without anything to execute. */
+	return 0;
+}
+
+static int execute_range(struct lane *lane, size_t first, size_t n, int tries, struct fault *fault)
+{
+	size_t part = (n + SPLIT_INTO - 1) / SPLIT_INTO;
+
+	if (execute_patiently(lane, first, n, tries, fault) == 0) {
+		if (has_executable(lane, first, n))
+			breaker_succeeded(&lane->breaker);
+		return 0;
+	}
+	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+		return -1;
+	if (n == 1) {
+		if (answer_failure(lane, lane->order[first], fault) < 0)
+			return -1;
+		return execute_patiently(lane, first, 1, LOCK_TRIES, fault);
+	}
+	log_warn("batch_split", fault->msg, "sqlstate", fault->sqlstate, "commands", LOG_INT((int64_t)n));
+	for (size_t i = first; i < first + n; i += part) {
+		size_t size = first + n - i < part ? first + n - i : part;
+
+		if (execute_range(lane, i, size, size == 1 ? LOCK_TRIES : 1, fault) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* While the breaker is open: one command, judged and rolled back; another one each time. */
+static int probe(struct lane *lane, struct fault *fault)
+{
+	size_t executable = 0, chosen;
+
+	for (size_t i = 0; i < lane->count; i++)
+		executable += lane->order[i]->executable;
+	if (executable == 0)
+		return 0;
+	chosen = lane->breaker.probe % executable;
+	for (size_t i = 0; i < lane->count; i++) {
+		if (!lane->order[i]->executable || chosen-- > 0)
+			continue;
+		if (execute_once(lane, i, 1, STORE_ROLLBACK, fault) == 0) {
+			breaker_probed(&lane->breaker, true);
+			log_info("breaker_closed", "a probe passed: commands are answered again");
+			return 0;
+		}
+		if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+			return -1;
+		breaker_probed(&lane->breaker, false);
+		return fault_set(fault, FAULT_WAIT, "the database still refuses every command (SQLSTATE %s): nothing is answered",
+				 lane->breaker.cause);
+	}
+	return 0;
+}
+
+int execute_batch(struct lane *lane, struct fault *fault)
+{
+	if (lane->breaker.open && probe(lane, fault) < 0)
+		return -1;
+	return execute_range(lane, 0, lane->count, LOCK_TRIES, fault);
+}

@@ -1,0 +1,575 @@
+#include "intake.h"
+
+#include <librdkafka/rdkafka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "failpoint.h"
+#include "kafka.h"
+#include "log.h"
+#include "watch.h"
+
+struct running {
+	int32_t partition;
+	int64_t next; /* offset after the last record that entered the queue */
+};
+
+struct intake {
+	rd_kafka_t *rk;
+	char *topic;
+	int room;           /* records the queue may hold */
+	size_t room_bytes;
+	struct watch watch;
+	char *cluster_id;
+	rd_kafka_consumer_group_metadata_t *metadata;
+
+	uint64_t serial;
+	int32_t *assigned;
+	size_t assigned_count;
+	struct running *running;
+	size_t running_count;
+	bool paused;
+	int partition_count;
+
+	rd_kafka_message_t **queue; /* fetched, [0, taken) handed out, [taken, count) waiting */
+	size_t taken, count, bytes;
+	struct fault fatal; /* recorded by callbacks */
+};
+
+static void queue_drop_waiting(struct intake *intake)
+{
+	while (intake->count > intake->taken)
+		rd_kafka_message_destroy(intake->queue[--intake->count]);
+	intake->bytes = 0;
+}
+
+static void forget_running(struct intake *intake)
+{
+	queue_drop_waiting(intake);
+	intake->running_count = 0;
+	intake->paused = false;
+}
+
+static void forget_metadata(struct intake *intake)
+{
+	if (intake->metadata)
+		rd_kafka_consumer_group_metadata_destroy(intake->metadata);
+	intake->metadata = NULL;
+}
+
+/* Replaces what librdkafka fetches. The list may be empty; NULL would answer a revoke. */
+static int assign(struct intake *intake, const struct running *running, size_t n, struct fault *fault)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
+	rd_kafka_resp_err_t err;
+
+	for (size_t i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, intake->topic, running[i].partition)->offset = running[i].next;
+	err = rd_kafka_assign(intake->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err)
+		return fault_set(fault, FAULT_REBUILD, "cannot assign %zu partitions of %s: %s", n, intake->topic,
+				 rd_kafka_err2str(err));
+	return 0;
+}
+
+static void on_assign(struct intake *intake, const rd_kafka_topic_partition_list_t *list)
+{
+	free(intake->assigned);
+	intake->assigned = calloc((size_t)list->cnt + 1, sizeof *intake->assigned);
+	free(intake->running);
+	intake->running = calloc((size_t)list->cnt + 1, sizeof *intake->running);
+	if (intake->assigned == NULL || intake->running == NULL)
+		abort();
+	for (int i = 0; i < list->cnt; i++)
+		intake->assigned[i] = list->elems[i].partition;
+	intake->assigned_count = (size_t)list->cnt;
+	if (assign(intake, NULL, 0, &intake->fatal) == 0)
+		log_info("assigned", "partitions assigned by the group", "topic", intake->topic, "partitions",
+			 LOG_INT(list->cnt));
+}
+
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+	struct intake *intake = opaque;
+
+	intake->serial++;
+	forget_running(intake);
+	forget_metadata(intake);
+	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+		on_assign(intake, list);
+		return;
+	}
+	failpoint("revoke");
+	if (intake->assigned_count > 0)
+		log_info("revoked", rd_kafka_assignment_lost(rk) ? "partitions lost to the group" : "partitions revoked by the group",
+			 "topic", intake->topic, "partitions", LOG_INT((int64_t)intake->assigned_count));
+	intake->assigned_count = 0;
+	rd_kafka_assign(rk, NULL);
+}
+
+static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	struct intake *intake = opaque;
+	char text[256];
+
+	if (err == RD_KAFKA_RESP_ERR__FATAL) {
+		rd_kafka_fatal_error(rk, text, sizeof text);
+		fault_set(&intake->fatal, FAULT_REBUILD, "consumer failed: %s", text);
+		return;
+	}
+	log_warn("consumer_error", reason, "error", rd_kafka_err2name((rd_kafka_resp_err_t)err));
+}
+
+static int make_consumer(struct intake *intake, const struct config *config, int lane, struct fault *fault)
+{
+	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_CONSUMER, fault);
+	rd_kafka_topic_partition_list_t *topics;
+	rd_kafka_resp_err_t err;
+	char client_id[128];
+
+	if (conf == NULL)
+		return -1;
+	snprintf(client_id, sizeof client_id, "%.100s.%d", config->instance, lane);
+	if (kafka_conf_set(conf, "client.id", client_id, fault) < 0 || kafka_conf_set(conf, "group.id", config->group, fault) < 0 ||
+	    watch_install(conf, &intake->watch, fault) < 0) {
+		rd_kafka_conf_destroy(conf);
+		return -1;
+	}
+	rd_kafka_conf_set_opaque(conf, intake);
+	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+	rd_kafka_conf_set_error_cb(conf, on_error);
+	intake->rk = kafka_new_take(conf, KAFKA_CONSUMER, fault);
+	if (intake->rk == NULL)
+		return -1;
+	rd_kafka_poll_set_consumer(intake->rk);
+	topics = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(topics, config->commands, RD_KAFKA_PARTITION_UA);
+	err = rd_kafka_subscribe(intake->rk, topics);
+	rd_kafka_topic_partition_list_destroy(topics);
+	if (err)
+		return fault_set(fault, FAULT_FATAL, "cannot subscribe to %s: %s", config->commands, rd_kafka_err2str(err));
+	return 0;
+}
+
+struct intake *intake_new(const struct config *config, int lane, struct fault *fault)
+{
+	struct intake *intake = calloc(1, sizeof *intake);
+
+	if (intake == NULL)
+		abort();
+	intake->topic = strdup(config->commands);
+	intake->room = config->batch;
+	intake->room_bytes = (size_t)config->batch_bytes;
+	intake->queue = calloc((size_t)config->batch * 2, sizeof *intake->queue);
+	if (intake->topic == NULL || intake->queue == NULL)
+		abort();
+	if (make_consumer(intake, config, lane, fault) < 0) {
+		intake_free(intake, 0);
+		return NULL;
+	}
+	return intake;
+}
+
+/* Leaves the group, serving the revoke on the way, for at most leave_ms: closing can hang while a coordinator is away. */
+static bool leave(struct intake *intake, int leave_ms)
+{
+	int64_t deadline = clock_monotonic_ms() + leave_ms;
+	rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(intake->rk);
+	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(intake->rk, queue);
+
+	failpoint("close");
+	if (error) {
+		rd_kafka_error_destroy(error);
+	} else {
+		while (!rd_kafka_consumer_closed(intake->rk) && clock_monotonic_ms() < deadline) {
+			rd_kafka_message_t *message = rd_kafka_consumer_poll(intake->rk, 50);
+
+			if (message)
+				rd_kafka_message_destroy(message);
+		}
+	}
+	rd_kafka_queue_destroy(queue);
+	return rd_kafka_consumer_closed(intake->rk);
+}
+
+void intake_free(struct intake *intake, int leave_ms)
+{
+	if (intake == NULL)
+		return;
+	queue_drop_waiting(intake);
+	intake_release(intake);
+	forget_metadata(intake);
+	if (intake->rk) {
+		bool left = leave_ms > 0 && leave(intake, leave_ms);
+
+		rd_kafka_destroy_flags(intake->rk, left ? 0 : RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	}
+	free(intake->cluster_id);
+	free(intake->queue);
+	free(intake->running);
+	free(intake->assigned);
+	free(intake->topic);
+	free(intake);
+}
+
+const char *intake_cluster_id(struct intake *intake, int timeout_ms, struct fault *fault)
+{
+	char *id;
+
+	if (intake->cluster_id == NULL && (id = rd_kafka_clusterid(intake->rk, timeout_ms)) != NULL) {
+		intake->cluster_id = strdup(id);
+		rd_kafka_mem_free(intake->rk, id);
+	}
+	if (intake->cluster_id == NULL)
+		fault_set(fault, FAULT_WAIT, "no Kafka broker answers");
+	return intake->cluster_id;
+}
+
+static struct running *find_running(struct intake *intake, int32_t partition)
+{
+	for (size_t i = 0; i < intake->running_count; i++)
+		if (intake->running[i].partition == partition)
+			return &intake->running[i];
+	return NULL;
+}
+
+/* An error that came in place of a record. Those of a partition make everything start over, where its offsets are looked at
+ * again and it is halted, alone, if they are unusable. */
+static void take_error(struct intake *intake, const rd_kafka_message_t *message)
+{
+	log_warn("consumer_error", rd_kafka_message_errstr(message), "error", rd_kafka_err2name(message->err), "topic",
+		 intake->topic, "partition", LOG_INT(message->partition));
+	if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET && find_running(intake, message->partition))
+		intake->serial++;
+}
+
+static void take_message(struct intake *intake, rd_kafka_message_t *message)
+{
+	struct running *running;
+
+	if (message->err) {
+		take_error(intake, message);
+		rd_kafka_message_destroy(message);
+		return;
+	}
+	running = find_running(intake, message->partition);
+	if (running == NULL || message->offset < running->next) { /* fetched before the last start */
+		rd_kafka_message_destroy(message);
+		return;
+	}
+	running->next = message->offset + 1;
+	intake->bytes += message->len;
+	intake->queue[intake->count++] = message;
+}
+
+static bool has_room(const struct intake *intake)
+{
+	return intake->count - intake->taken < (size_t)intake->room && intake->count < (size_t)intake->room * 2 &&
+	       intake->bytes < intake->room_bytes;
+}
+
+int intake_poll(struct intake *intake, int timeout_ms, struct fault *fault)
+{
+	rd_kafka_message_t *message;
+
+	if (intake->count > intake->taken)
+		timeout_ms = 0;
+	while (has_room(intake) && (message = rd_kafka_consumer_poll(intake->rk, timeout_ms)) != NULL) {
+		take_message(intake, message);
+		timeout_ms = 0;
+	}
+	if (intake->fatal.kind != FAULT_NONE) {
+		*fault = intake->fatal;
+		return -1;
+	}
+	return 0;
+}
+
+uint64_t intake_serial(const struct intake *intake)
+{
+	return intake->serial;
+}
+
+size_t intake_partitions(const struct intake *intake, const int32_t **partitions)
+{
+	*partitions = intake->assigned;
+	return intake->assigned_count;
+}
+
+static int fetch_committed(struct intake *intake, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
+	rd_kafka_resp_err_t err;
+
+	for (size_t i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, intake->topic, positions[i].partition);
+	err = rd_kafka_committed(intake->rk, list, timeout_ms);
+	for (size_t i = 0; i < n && !err; i++) {
+		/* An offset of a transaction that is still pending comes as an error of the partition alone. */
+		err = list->elems[i].err;
+		positions[i].committed = list->elems[i].offset >= 0 ? list->elems[i].offset : OFFSET_NONE;
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err)
+		return fault_set(fault, FAULT_RETRY, "committed offsets of %s: %s", intake->topic, rd_kafka_err2str(err));
+	return 0;
+}
+
+static void fetch_partition_count(struct intake *intake, int timeout_ms)
+{
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(intake->rk, intake->topic, NULL);
+	const struct rd_kafka_metadata *metadata;
+
+	if (topic == NULL)
+		return;
+	if (rd_kafka_metadata(intake->rk, 0, topic, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+		if (metadata->topic_cnt == 1)
+			intake->partition_count = metadata->topics[0].partition_cnt;
+		rd_kafka_metadata_destroy(metadata);
+	}
+	rd_kafka_topic_destroy(topic);
+}
+
+int intake_positions(struct intake *intake, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
+{
+	if (fetch_committed(intake, positions, n, timeout_ms, fault) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(intake->rk, intake->topic, positions[i].partition,
+									   &positions[i].low, &positions[i].high, timeout_ms);
+
+		if (err)
+			return fault_set(fault, FAULT_RETRY, "offsets of %s [%d]: %s", intake->topic, positions[i].partition,
+					 rd_kafka_err2str(err));
+	}
+	fetch_partition_count(intake, timeout_ms);
+	return 0;
+}
+
+struct commit {
+	bool done;
+	rd_kafka_resp_err_t err;
+};
+
+static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+	struct commit *commit = opaque;
+
+	(void)rk;
+	commit->done = true;
+	commit->err = err;
+	for (int i = 0; list && i < list->cnt && !commit->err; i++)
+		commit->err = list->elems[i].err;
+}
+
+/* Commits without the endless wait that rd_kafka_commit has. */
+static void commit_offsets(struct intake *intake, const struct start *starts, size_t n, int timeout_ms, struct commit *commit)
+{
+	int64_t deadline = clock_monotonic_ms() + timeout_ms;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(intake->rk);
+
+	for (size_t i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, intake->topic, starts[i].partition)->offset = starts[i].offset;
+	commit->err = rd_kafka_commit_queue(intake->rk, list, queue, on_commit, commit);
+	commit->done = commit->err != RD_KAFKA_RESP_ERR_NO_ERROR;
+	while (!commit->done && clock_monotonic_ms() < deadline)
+		rd_kafka_queue_poll_callback(queue, 50);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+int intake_check(struct intake *intake, const struct start *starts, size_t n, int timeout_ms, struct fault *fault)
+{
+	struct commit commit = { 0 };
+
+	failpoint("check-before");
+	commit_offsets(intake, starts, n, timeout_ms, &commit);
+	if (!commit.done || watch_is_doubtful(&intake->watch, API_OFFSET_COMMIT))
+		return fault_set(fault, FAULT_REBUILD, "the group coordinator gave no single answer to an offset commit: joining anew");
+	failpoint("check-after");
+	switch (commit.err) {
+	case RD_KAFKA_RESP_ERR_NO_ERROR:
+		return 0;
+	case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
+	case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:
+	case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS:
+	case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+	case RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST:
+		return fault_set(fault, FAULT_FENCED, "the group has moved on: %s", rd_kafka_err2str(commit.err));
+	case RD_KAFKA_RESP_ERR__TIMED_OUT:
+	case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+	case RD_KAFKA_RESP_ERR__TRANSPORT:
+		return fault_set(fault, FAULT_REBUILD, "offset commit: %s: joining anew", rd_kafka_err2str(commit.err));
+	default:
+		return fault_set(fault, FAULT_WAIT, "offset commit of group on %s: %s", intake->topic, rd_kafka_err2str(commit.err));
+	}
+}
+
+int intake_start(struct intake *intake, const struct start *starts, size_t n, struct fault *fault)
+{
+	forget_running(intake);
+	for (size_t i = 0; i < n && i < intake->assigned_count; i++)
+		intake->running[intake->running_count++] = (struct running){ starts[i].partition, starts[i].offset };
+	return assign(intake, intake->running, intake->running_count, fault);
+}
+
+void intake_stop(struct intake *intake)
+{
+	struct fault ignored; /* recorded by the next poll if it matters */
+
+	if (intake->running_count > 0 && !intake->paused)
+		(void)!assign(intake, NULL, 0, &ignored);
+	forget_running(intake);
+}
+
+void intake_pause(struct intake *intake)
+{
+	struct fault ignored;
+
+	if (intake->paused || intake->running_count == 0)
+		return;
+	intake->paused = assign(intake, NULL, 0, &ignored) == 0;
+}
+
+int intake_resume(struct intake *intake, struct fault *fault)
+{
+	if (!intake->paused)
+		return 0;
+	intake->paused = false;
+	return assign(intake, intake->running, intake->running_count, fault);
+}
+
+static const struct header *copy_headers(rd_kafka_message_t *message, struct arena *arena, size_t *count)
+{
+	rd_kafka_headers_t *headers;
+	struct header *copy;
+
+	*count = 0;
+	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return NULL;
+	*count = rd_kafka_header_cnt(headers);
+	copy = arena_array(arena, *count, sizeof *copy);
+	for (size_t i = 0; i < *count; i++)
+		if (rd_kafka_header_get_all(headers, i, &copy[i].name, &copy[i].value, &copy[i].size))
+			*count = i;
+	return copy;
+}
+
+bool intake_peek(struct intake *intake, struct arena *arena, struct record *record)
+{
+	rd_kafka_timestamp_type_t type;
+	rd_kafka_message_t *message;
+
+	if (intake->taken == intake->count)
+		return false;
+	message = intake->queue[intake->taken];
+	*record = (struct record){
+		.topic = intake->topic,
+		.partition = message->partition,
+		.offset = message->offset,
+		.timestamp_ms = rd_kafka_message_timestamp(message, &type),
+		.key = message->key,
+		.key_size = message->key_len,
+		.value = message->payload,
+		.value_size = message->len,
+	};
+	record->log_append_time = type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
+	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+		record->timestamp_ms = -1;
+	record->headers = copy_headers(message, arena, &record->header_count);
+	return true;
+}
+
+void intake_take(struct intake *intake)
+{
+	intake->bytes -= intake->bytes < intake->queue[intake->taken]->len ? intake->bytes : intake->queue[intake->taken]->len;
+	intake->taken++;
+}
+
+void intake_release(struct intake *intake)
+{
+	for (size_t i = 0; i < intake->taken; i++)
+		rd_kafka_message_destroy(intake->queue[i]);
+	intake->count -= intake->taken;
+	memmove(intake->queue, intake->queue + intake->taken, intake->count * sizeof *intake->queue);
+	intake->taken = 0;
+}
+
+#if RD_KAFKA_VERSION >= 0x020800ff
+static bool is_member(const rd_kafka_consumer_group_metadata_t *metadata)
+{
+	const char *id = rd_kafka_consumer_group_metadata_member_id(metadata);
+
+	return id && *id && rd_kafka_consumer_group_metadata_generation_id(metadata) >= 0;
+}
+#else
+/* Before 2.8.0 there is no getter: the serialised form is "CGMDv2:", the generation (host-endian int32), the group id, the
+ * member id (each ending in NUL). */
+static bool is_member(const rd_kafka_consumer_group_metadata_t *metadata)
+{
+	static const char magic[] = "CGMDv2:";
+	size_t size, head = sizeof magic - 1;
+	rd_kafka_error_t *error;
+	const char *group_end;
+	int32_t generation;
+	void *buffer;
+	bool is;
+
+	error = rd_kafka_consumer_group_metadata_write(metadata, &buffer, &size);
+	if (error) {
+		rd_kafka_error_destroy(error);
+		return false;
+	}
+	is = size > head + sizeof generation && memcmp(buffer, magic, head) == 0;
+	if (is) {
+		memcpy(&generation, (char *)buffer + head, sizeof generation);
+		head += sizeof generation;
+		group_end = memchr((char *)buffer + head, '\0', size - head);
+		is = generation >= 0 && group_end && (size_t)(group_end + 1 - (char *)buffer) < size && group_end[1] != '\0';
+	}
+	rd_kafka_mem_free(NULL, buffer);
+	return is;
+}
+#endif
+
+const struct rd_kafka_consumer_group_metadata_s *intake_metadata(struct intake *intake, struct fault *fault)
+{
+	if (intake->metadata == NULL && intake->assigned_count > 0)
+		intake->metadata = rd_kafka_consumer_group_metadata(intake->rk);
+	if (intake->metadata && is_member(intake->metadata))
+		return intake->metadata;
+	forget_metadata(intake);
+	fault_set(fault, FAULT_FENCED, "not a member of the consumer group at this moment");
+	return NULL;
+}
+
+int intake_partition_count(const struct intake *intake)
+{
+	return intake->partition_count;
+}
+
+int intake_look(const struct config *config, char *cluster_id, size_t size, struct position *position, int timeout_ms,
+		struct fault *fault)
+{
+	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_ADMIN, fault);
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TRANSPORT;
+	rd_kafka_t *rk;
+	char *id;
+
+	if (conf == NULL || (rk = kafka_new_take(conf, KAFKA_ADMIN, fault)) == NULL)
+		return -1;
+	id = rd_kafka_clusterid(rk, timeout_ms);
+	if (id) {
+		snprintf(cluster_id, size, "%s", id);
+		rd_kafka_mem_free(rk, id);
+		err = rd_kafka_query_watermark_offsets(rk, config->commands, position->partition, &position->low,
+						       &position->high, timeout_ms);
+	}
+	rd_kafka_destroy(rk);
+	if (err)
+		return fault_set(fault, FAULT_WAIT, "%s [%d]: %s", config->commands, position->partition, rd_kafka_err2str(err));
+	return 0;
+}

@@ -1,0 +1,361 @@
+#include "lane.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../schemas/codec.h"
+#include "clock.h"
+#include "failpoint.h"
+#include "intake.h"
+#include "lane_parts.h"
+#include "log.h"
+
+#define FETCH_MS 100         /* longest wait for a first record: also how soon a stop is noticed */
+#define SERVE_MS 100         /* the consumer is served that often while PostgreSQL is waited for */
+#define PAUSE_AFTER_MS 1000  /* such a wait that lasts longer stops the fetching */
+#define BACKOFF_MIN_MS 50
+#define BACKOFF_MAX_MS 2000
+#define BREAKER_PAUSE_MS 1000
+#define FENCED_PAUSE_MS 500
+#define LEAVE_MS 5000
+#define INIT_MS 1000
+#define ARENA_KEEP ((size_t)4 * 1024 * 1024)
+#define FENCED_LIMIT 10      /* producer fencings within FENCED_WINDOW_MS: somebody else uses our transactional.id */
+#define FENCED_WINDOW_MS (5 * 60 * 1000)
+#define FENCED_WITHOUT_REVOKE 8
+
+bool lane_is_stopping(const struct lane *lane)
+{
+	return atomic_load(lane->stop);
+}
+
+void lane_begin_wait(struct lane *lane, bool abandonable)
+{
+	lane->abandonable = abandonable;
+	lane->wait_since_ms = lane->served_at_ms = clock_monotonic_ms();
+}
+
+static void serve(struct lane *lane)
+{
+	lane->served_at_ms = clock_monotonic_ms();
+	if (lane->intake == NULL || lane->wait_fault.kind != FAULT_NONE)
+		return;
+	if (lane->served_at_ms - lane->wait_since_ms >= PAUSE_AFTER_MS)
+		intake_pause(lane->intake);
+	if (intake_poll(lane->intake, 0, &lane->wait_fault) < 0)
+		lane->intake_broken = true;
+}
+
+/* The store's waiter. */
+static int wait_for(void *arg, int fd, short events, int timeout_ms)
+{
+	struct lane *lane = arg;
+	struct pollfd pollfd = { .fd = fd, .events = events };
+
+	if (lane->abandonable && lane_is_stopping(lane))
+		return -1;
+	if (timeout_ms < 0 || timeout_ms > SERVE_MS)
+		timeout_ms = SERVE_MS;
+	poll(&pollfd, 1, timeout_ms);
+	if (clock_monotonic_ms() - lane->served_at_ms >= SERVE_MS)
+		serve(lane);
+	return 0;
+}
+
+void lane_pause(struct lane *lane, int64_t ms)
+{
+	int64_t until = clock_monotonic_ms() + ms;
+	uint64_t serial = lane->intake ? intake_serial(lane->intake) : 0;
+
+	lane_begin_wait(lane, true);
+	while (clock_monotonic_ms() < until && wait_for(lane, -1, 0, (int)(until - clock_monotonic_ms())) == 0)
+		if (lane->intake && intake_serial(lane->intake) != serial)
+			break;
+}
+
+struct partition *lane_find_partition(struct lane *lane, int32_t id)
+{
+	for (size_t i = 0; i < lane->partition_count; i++)
+		if (lane->partitions[i].id == id)
+			return &lane->partitions[i];
+	return NULL;
+}
+
+struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop)
+{
+	struct lane *lane = calloc(1, sizeof *lane);
+	size_t batch = (size_t)config->batch;
+
+	if (lane == NULL)
+		abort();
+	lane->config = config;
+	lane->number = number;
+	lane->stop = stop;
+	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
+	breaker_init(&lane->breaker, config->breaker);
+	lane->arena = arena_new(ARENA_KEEP);
+	lane->jobs = calloc(batch, sizeof *lane->jobs);
+	lane->order = calloc(batch, sizeof *lane->order);
+	for (lane->trace_slots = 16; lane->trace_slots < 2 * batch;)
+		lane->trace_slots *= 2;
+	lane->traces = calloc(lane->trace_slots, sizeof *lane->traces);
+	if (lane->jobs == NULL || lane->order == NULL || lane->traces == NULL)
+		abort();
+	return lane;
+}
+
+void lane_free(struct lane *lane)
+{
+	if (lane == NULL)
+		return;
+	intake_free(lane->intake, 0);
+	outlet_free(lane->outlet);
+	store_free(lane->store);
+	codec_free(lane->codec);
+	arena_free(lane->arena);
+	free(lane->jobs);
+	free(lane->order);
+	free(lane->traces);
+	free(lane->partitions);
+	free(lane->offsets);
+	free(lane->fences);
+	free(lane);
+}
+
+/* ---- making what is not there ---- */
+
+static int prepare(struct lane *lane, struct fault *fault)
+{
+	char application[64];
+	struct store_settings settings = {
+		.database = lane->config->database,
+		.application = application,
+		.group = lane->config->group,
+		.transactional_id = lane->transactional_id,
+		.lock_timeout_ms = lane->config->lock_timeout_ms,
+		.statement_timeout_ms = lane->config->statement_timeout_ms,
+		.idle_in_transaction_ms = lane->config->lock_timeout_ms,
+		.connect_timeout_ms = 5000,
+		.audience_leads_max = lane->config->audience_leads_max,
+	};
+	struct waiter waiter = { wait_for, lane };
+
+	snprintf(application, sizeof application, "campaign-worker %.30s.%d", lane->config->instance, lane->number);
+	lane->codec = codec_new(lane->config->schemas, fault);
+	if (lane->codec == NULL)
+		return -1;
+	lane->store = store_new(&settings, &waiter);
+	return 0;
+}
+
+/* The producer comes first: initialising it ends what a predecessor of this name left pending, which would otherwise hide
+ * the offsets. */
+static int ensure_outlet(struct lane *lane, struct fault *fault)
+{
+	if (lane->outlet && outlet_is_spent(lane->outlet)) {
+		log_info("producer_renewed", "a transactional request was sent twice: going on with a new producer");
+		outlet_free(lane->outlet);
+		lane->outlet = NULL;
+	}
+	if (lane->outlet == NULL) {
+		lane->outlet_ready = false;
+		lane->outlet = outlet_new(lane->config, lane->transactional_id, fault);
+		if (lane->outlet == NULL)
+			return -1;
+	}
+	if (!lane->outlet_ready && outlet_init(lane->outlet, INIT_MS, fault) < 0)
+		return -1;
+	lane->outlet_ready = true;
+	return 0;
+}
+
+static int ensure_clients(struct lane *lane, struct fault *fault)
+{
+	if (ensure_outlet(lane, fault) < 0)
+		return -1;
+	if (lane->intake_broken) {
+		intake_free(lane->intake, 0);
+		lane->intake = NULL;
+		lane->intake_broken = false;
+	}
+	if (lane->intake == NULL) {
+		lane->serial = 0;
+		lane->wait_fault.kind = FAULT_NONE;
+		lane->intake = intake_new(lane->config, lane->number, fault);
+		if (lane->intake == NULL)
+			return -1;
+	}
+	if (!store_connected(lane->store)) {
+		lane->serial = 0;
+		lane_begin_wait(lane, true);
+		if (store_connect(lane->store, fault) < 0)
+			return -1;
+		log_info("database_connected", "connected to PostgreSQL", "lane", LOG_INT(lane->number));
+	}
+	return 0;
+}
+
+/* ---- one round ---- */
+
+static int publish(struct lane *lane, struct fault *fault)
+{
+	struct publication publication = {
+		.jobs = lane->jobs,
+		.count = lane->count,
+		.offsets = lane->offsets,
+		.offset_count = lane->offset_count,
+		.metadata = intake_metadata(lane->intake, fault),
+	};
+
+	if (publication.metadata == NULL)
+		return -1;
+	if (outlet_publish(lane->outlet, lane->codec, &publication, lane->arena, fault) == 0)
+		return 0;
+	if (outlet_was_fenced(lane->outlet))
+		lane->fenced_count++;
+	if (fault->kind == FAULT_REBUILD) {
+		outlet_free(lane->outlet);
+		lane->outlet = NULL;
+	}
+	return -1;
+}
+
+static void advance(struct lane *lane)
+{
+	for (size_t i = 0; i < lane->offset_count; i++) {
+		struct partition *partition = lane_find_partition(lane, lane->offsets[i].partition);
+
+		if (partition)
+			partition->start = lane->offsets[i].next;
+	}
+	breaker_published(&lane->breaker);
+	lane->failures = 0;
+}
+
+static int run_batch(struct lane *lane, struct fault *fault)
+{
+	if (execute_batch(lane, fault) < 0)
+		return -1;
+	if (lane->wait_fault.kind != FAULT_NONE) {
+		*fault = lane->wait_fault;
+		return -1;
+	}
+	if (intake_serial(lane->intake) != lane->serial)
+		return fault_set(fault, FAULT_FENCED, "partitions moved while a batch was in hand: it is dropped, its new owner answers it");
+	if (publish(lane, fault) < 0)
+		return -1;
+	batch_log(lane);
+	advance(lane);
+	return 0;
+}
+
+static int step(struct lane *lane, struct fault *fault)
+{
+	if (ensure_clients(lane, fault) < 0)
+		return -1;
+	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, lane->halted_count ? FETCH_MS / 2 : FETCH_MS, fault) < 0) {
+		lane->intake_broken = true;
+		return -1;
+	}
+	if (intake_serial(lane->intake) != lane->serial)
+		return takeover_run(lane, fault);
+	batch_fetch(lane);
+	if (lane->count > 0) {
+		failpoint("poll");
+		if (run_batch(lane, fault) < 0)
+			return -1;
+		failpoint("batch-end");
+	}
+	return takeover_tend(lane, fault);
+}
+
+/* ---- the way back ---- */
+
+static int64_t backoff_ms(int failures)
+{
+	int64_t ms = BACKOFF_MIN_MS;
+
+	for (int i = 1; i < failures && ms < BACKOFF_MAX_MS; i++)
+		ms *= 2;
+	if (ms > BACKOFF_MAX_MS)
+		ms = BACKOFF_MAX_MS;
+	return ms / 2 + rand() % (ms / 2 + 1);
+}
+
+static void log_fault(const struct lane *lane, const struct fault *fault)
+{
+	static const char *const events[] = {
+		[FAULT_RETRY] = "retrying", [FAULT_REJECT] = "rejected", [FAULT_FENCED] = "batch_dropped", [FAULT_ABORT] = "transaction_aborted",
+		[FAULT_REBUILD] = "client_rebuilt", [FAULT_WAIT] = "waiting", [FAULT_FATAL] = "fatal",
+	};
+
+	log_event(fault->kind == FAULT_FENCED || fault->kind == FAULT_RETRY ? LEVEL_WARN : LEVEL_ERROR,
+		  lane->breaker.open ? "breaker_open" : events[fault->kind], fault->msg, "lane", LOG_INT(lane->number), "sqlstate",
+		  fault->sqlstate[0] ? fault->sqlstate : NULL, (char *)0);
+}
+
+/* Two workers of one name would fence each other for ever. */
+static bool is_fenced_too_often(struct lane *lane)
+{
+	int64_t now = clock_monotonic_ms();
+
+	if (now - lane->fenced_since_ms > FENCED_WINDOW_MS) {
+		lane->fenced_since_ms = now;
+		lane->fenced_count = 0;
+	}
+	if (lane->fenced_count < FENCED_LIMIT)
+		return false;
+	log_error("fatal", "the producer was fenced again and again: does another process run with the same group and instance? "
+		  "Give each its own --instance", "transactionalId", lane->transactional_id);
+	return true;
+}
+
+/* Drops the batch and makes the next round start over. -1: give up. */
+static int recover(struct lane *lane, const struct fault *fault)
+{
+	if (fault->kind == FAULT_STOP)
+		return 0;
+	log_fault(lane, fault);
+	if (fault->kind == FAULT_FATAL || is_fenced_too_often(lane))
+		return -1;
+	lane->failures++;
+	lane->serial = 0;
+	lane->count = 0;
+	breaker_dropped(&lane->breaker);
+	if (fault->kind == FAULT_FENCED && lane->failures % FENCED_WITHOUT_REVOKE == 0)
+		lane->intake_broken = true; /* the group says we are out, and yet no revoke comes: join anew */
+	if (lane->intake) {
+		intake_release(lane->intake);
+		intake_stop(lane->intake);
+	}
+	lane_pause(lane, lane->breaker.open ? BREAKER_PAUSE_MS : fault->kind == FAULT_FENCED ? FENCED_PAUSE_MS : backoff_ms(lane->failures));
+	return 0;
+}
+
+static void leave(struct lane *lane)
+{
+	if (lane->intake)
+		intake_stop(lane->intake);
+	intake_free(lane->intake, LEAVE_MS);
+	lane->intake = NULL;
+}
+
+int lane_run(struct lane *lane)
+{
+	struct fault fault = { 0 };
+	int status = prepare(lane, &fault);
+
+	if (status < 0)
+		log_fault(lane, &fault);
+	while (status == 0 && !lane_is_stopping(lane)) {
+		if (step(lane, &fault) < 0)
+			status = recover(lane, &fault);
+		if (lane->intake)
+			intake_release(lane->intake);
+		arena_reset(lane->arena);
+	}
+	leave(lane);
+	return status;
+}

@@ -1,0 +1,24 @@
+/* A lane: the whole machine once. A consumer, a PostgreSQL connection, a transactional producer, and a loop on one thread:
+ *
+ *   assigned -> claimed -> generation-checked -> positioned -> running      (per partition; or halted)
+ *   running:  fetch -> decode and check -> one PostgreSQL transaction -> one Kafka transaction -> running
+ *
+ * Whatever goes wrong between fetch and the end of the Kafka transaction, the batch is dropped unpublished and the lane
+ * starts over: claim with a new epoch, look at the state again. */
+#ifndef LANE_H
+#define LANE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "config.h"
+
+struct lane;
+
+struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop);
+void lane_free(struct lane *lane); /* accepts NULL */
+
+/* Runs until *stop; finishes the batch in hand and leaves the group. 0, or -1 if a person must change something (logged). */
+int lane_run(struct lane *lane);
+
+#endif

@@ -1,0 +1,97 @@
+/* What the parts of a lane share: lane.c (the loop and the way back from faults), takeover.c (from assigned to running),
+ * batch.c (fetch, decode, check), execute.c (the PostgreSQL side: splitting and the breaker). */
+#ifndef LANE_PARTS_H
+#define LANE_PARTS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "breaker.h"
+#include "config.h"
+#include "fault.h"
+#include "lane.h"
+#include "outlet.h"
+#include "record.h"
+#include "store.h"
+
+struct intake;
+struct codec;
+
+#define TRANSACTIONAL_ID_SIZE 256
+#define PREDECESSORS_MAX 16
+
+enum partition_state { PARTITION_ASSIGNED, PARTITION_CLAIMED, PARTITION_POSITIONED, PARTITION_RUNNING, PARTITION_HALTED };
+
+struct partition {
+	int32_t id;
+	enum partition_state state;
+	int64_t epoch;
+	int64_t start; /* offset it was started from */
+};
+
+struct lane {
+	const struct config *config;
+	int number;
+	const atomic_bool *stop;
+	char transactional_id[TRANSACTIONAL_ID_SIZE];
+
+	struct intake *intake;
+	struct store *store;
+	struct outlet *outlet;
+	struct codec *codec;
+	struct arena *arena;
+	struct breaker breaker;
+	bool intake_broken, outlet_ready;
+
+	/* The assignment the lane works on; serial 0: none, take over. */
+	uint64_t serial;
+	struct partition *partitions; /* ascending */
+	size_t partition_count, halted_count;
+	char predecessors[PREDECESSORS_MAX][TRANSACTIONAL_ID_SIZE]; /* whose transactions may still be pending */
+	size_t predecessor_count;
+	int64_t recommit_at_ms, halted_check_at_ms;
+
+	/* The batch. */
+	struct job *jobs;
+	struct job **order; /* pointers to jobs, for the store */
+	size_t count;
+	uint32_t *traces;   /* hash table of the batch's (account group, trace): job index + 1 */
+	size_t trace_slots; /* a power of two */
+	struct batch_offset *offsets;
+	struct fence_partition *fences;
+	size_t offset_count;
+
+	/* Waiting. */
+	bool abandonable;        /* what is waited for may be given up when a stop is asked for */
+	int64_t wait_since_ms, served_at_ms;
+	struct fault wait_fault; /* of the intake, met while waiting for something else */
+
+	int failures;            /* in a row, for the back-off */
+	int fenced_count;        /* since fenced_since_ms */
+	int64_t fenced_since_ms;
+};
+
+/* lane.c */
+bool lane_is_stopping(const struct lane *lane);
+/* Call before anything that waits on PostgreSQL. */
+void lane_begin_wait(struct lane *lane, bool abandonable);
+/* Serves the consumer for that long, ending early when a stop is asked for or the assignment changes. */
+void lane_pause(struct lane *lane, int64_t ms);
+struct partition *lane_find_partition(struct lane *lane, int32_t id);
+
+/* takeover.c: claims, checks, positions and starts what is assigned; halts, alone, what cannot be started. */
+int takeover_run(struct lane *lane, struct fault *fault) MUST_CHECK;
+/* Between batches: commits held offsets again before they expire; looks for orders to resume halted partitions. */
+int takeover_tend(struct lane *lane, struct fault *fault) MUST_CHECK;
+
+/* batch.c */
+void batch_fetch(struct lane *lane); /* fills jobs[0, count) from what the intake has ready */
+void batch_log(const struct lane *lane);
+
+/* execute.c: every executable job gets its result, or the batch is to be dropped. */
+int execute_batch(struct lane *lane, struct fault *fault) MUST_CHECK;
+
+#endif

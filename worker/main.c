@@ -1,0 +1,283 @@
+/* campaign-worker: run, check, migrate, topics, resume. The only file that exits. */
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "clock.h"
+#include "config.h"
+#include "lane.h"
+#include "log.h"
+#include "resume.h"
+#include "store.h"
+#include "topics.h"
+
+enum { EXIT_USAGE = 2 };
+
+static atomic_bool stop;
+static atomic_int signals;
+
+static void on_signal(int number)
+{
+	if (atomic_fetch_add(&signals, 1) > 0)
+		_exit(128 + number); /* the second one: at once; what was in hand is delivered again */
+	atomic_store(&stop, true);
+}
+
+static void install_signals(void)
+{
+	struct sigaction act = { .sa_handler = on_signal };
+
+	sigemptyset(&act.sa_mask);
+	sigaction(SIGTERM, &act, NULL);
+	sigaction(SIGINT, &act, NULL);
+	act.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &act, NULL);
+	sigaction(SIGHUP, &act, NULL);
+}
+
+struct worker_thread {
+	struct lane *lane;
+	pthread_t thread;
+	atomic_bool ended;
+	int status;
+};
+
+static void *run_lane(void *arg)
+{
+	struct worker_thread *thread = arg;
+
+	thread->status = lane_run(thread->lane);
+	if (thread->status < 0)
+		atomic_store(&stop, true); /* the others drain; a supervisor starts all anew */
+	atomic_store(&thread->ended, true);
+	return NULL;
+}
+
+static bool all_ended(const struct worker_thread *threads, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!atomic_load(&threads[i].ended))
+			return false;
+	return true;
+}
+
+/* Waits for the lanes; from the stop on for at most the drain budget: a library call that hangs must not hold the process. */
+static void wait_for_lanes(const struct config *config, const struct worker_thread *threads, int n)
+{
+	int64_t deadline = 0;
+
+	while (!all_ended(threads, n)) {
+		clock_sleep_ms(20);
+		if (!atomic_load(&stop))
+			continue;
+		if (deadline == 0) {
+			deadline = clock_monotonic_ms() + config->drain_ms;
+			log_info("draining", "stopping: the batch in hand is finished, then the group is left");
+		}
+		if (clock_monotonic_ms() >= deadline) {
+			log_error("drain_budget_exceeded", "not drained in time: ending anyway, what was in hand is delivered again",
+				  "drain_ms", LOG_INT(config->drain_ms));
+			_exit(EXIT_FAILURE);
+		}
+	}
+}
+
+static int command_run(const struct config *config)
+{
+	struct worker_thread *threads = calloc((size_t)config->lanes, sizeof *threads);
+	int status = EXIT_SUCCESS;
+
+	if (threads == NULL)
+		abort();
+	install_signals();
+	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",
+		 config->commands, "lanes", LOG_INT(config->lanes));
+	for (int i = 0; i < config->lanes; i++) {
+		threads[i].lane = lane_new(config, i, &stop);
+		if (pthread_create(&threads[i].thread, NULL, run_lane, &threads[i]) != 0)
+			abort();
+	}
+	wait_for_lanes(config, threads, config->lanes);
+	for (int i = 0; i < config->lanes; i++) {
+		pthread_join(threads[i].thread, NULL);
+		if (threads[i].status < 0)
+			status = EXIT_FAILURE;
+		lane_free(threads[i].lane);
+	}
+	free(threads);
+	log_info("stopped", status == EXIT_SUCCESS ? "drained" : "stopped on an error");
+	return status;
+}
+
+static void say(void *arg, const char *line)
+{
+	(void)arg;
+	puts(line);
+	fflush(stdout);
+}
+
+static void say_finding(void *arg, bool wrong, const char *line)
+{
+	(void)arg;
+	printf("%s %s\n", wrong ? "WRONG" : "ok   ", line);
+	fflush(stdout);
+}
+
+static int complain(const struct fault *fault)
+{
+	fprintf(stderr, "campaign-worker: %s\n", fault->msg);
+	return EXIT_FAILURE;
+}
+
+static int command_migrate(const struct config *config)
+{
+	struct fault fault;
+
+	return store_migrate(config->database, say, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+}
+
+static void print_usage(FILE *to)
+{
+	fputs("usage: campaign-worker COMMAND [OPTION...]\n"
+	      "\n"
+	      "commands:\n"
+	      "  run       take commands from Kafka, write drafts to PostgreSQL, publish results\n"
+	      "  check     connect to everything, say what was found and what is wrong\n"
+	      "  migrate   bring the database's schema up to date\n"
+	      "  topics    create missing topics [--partitions N] [--results-partitions N] [--replication N]\n"
+	      "  resume    let a halted partition go on: --partition P --from OFFSET|earliest\n"
+	      "  settings  print the settings as a table (markdown), or as an example file (--example)\n"
+	      "\n", to);
+}
+
+static bool parse_number(const char *text, long long least, long long most, long long *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0' && *number >= least && *number <= most;
+}
+
+static int usage_error(const char *what, const char *value)
+{
+	fprintf(stderr, "campaign-worker: %s%s%s\nTry: campaign-worker --help\n", what, value ? ": " : "", value ? value : "");
+	return EXIT_USAGE;
+}
+
+static int command_topics(const struct config *config, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "partitions", required_argument, NULL, 'p' },
+		{ "results-partitions", required_argument, NULL, 'r' },
+		{ "replication", required_argument, NULL, 'f' },
+		{ 0 },
+	};
+	long long partitions = 12, results = 6, replication = 0;
+	struct fault fault;
+	int option, differences;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 'p' ? !parse_number(optarg, 1, 10000, &partitions) :
+		    option == 'r' ? !parse_number(optarg, 1, 10000, &results) :
+		    option == 'f' ? !parse_number(optarg, 1, 100, &replication) : true)
+			return usage_error("topics: bad option", optarg);
+	}
+	if (optind < argc)
+		return usage_error("topics: what is this", argv[optind]);
+	differences = topics_create(config, (int)partitions, (int)results, (int)replication, say_finding, NULL, &fault);
+	return differences < 0 ? complain(&fault) : differences > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int command_resume(const struct config *config, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "partition", required_argument, NULL, 'p' },
+		{ "from", required_argument, NULL, 'f' },
+		{ 0 },
+	};
+	long long partition = -1, from = -1;
+	struct fault fault;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 'f' && strcmp(optarg, "earliest") == 0)
+			from = RESUME_EARLIEST;
+		else if (option == 'p' ? !parse_number(optarg, 0, INT32_MAX, &partition) :
+			 option == 'f' ? !parse_number(optarg, 0, INT64_MAX, &from) : true)
+			return usage_error("resume: bad option", optarg);
+	}
+	if (optind < argc)
+		return usage_error("resume: what is this", argv[optind]);
+	if (partition < 0 || from == -1)
+		return usage_error("resume: both --partition P and --from OFFSET|earliest are needed", NULL);
+	return resume_order(config, (int)partition, from, say, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+}
+
+static int dispatch(const struct config *config, int argc, char **argv)
+{
+	const char *command = argv[0];
+
+	if (strcmp(command, "topics") == 0)
+		return command_topics(config, argc, argv);
+	if (strcmp(command, "resume") == 0)
+		return command_resume(config, argc, argv);
+	if (strcmp(command, "settings") == 0) {
+		if (argc == 2 && strcmp(argv[1], "--example") == 0)
+			config_print_example();
+		else if (argc == 1)
+			config_print_markdown();
+		else
+			return usage_error("settings: what is this", argv[1]);
+		return EXIT_SUCCESS;
+	}
+	if (argc > 1)
+		return usage_error("what is this", argv[1]);
+	if (strcmp(command, "run") == 0)
+		return command_run(config);
+	if (strcmp(command, "migrate") == 0)
+		return command_migrate(config);
+	if (strcmp(command, "check") == 0)
+		return check_run(config, say_finding, NULL) > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return usage_error("no such command", command);
+}
+
+int main(int argc, char **argv)
+{
+	struct config config = { 0 };
+	struct fault fault;
+	int status;
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+			print_usage(stdout);
+			config_print_help(FOR_WORKER);
+			return EXIT_SUCCESS;
+		}
+		if (strcmp(argv[i], "--version") == 0) {
+			puts("campaign-worker " VERSION);
+			return EXIT_SUCCESS;
+		}
+	}
+	if (config_load(&config, FOR_WORKER, &argc, argv, &fault) < 0) {
+		fprintf(stderr, "campaign-worker: %s\n", fault.msg);
+		config_free(&config);
+		return EXIT_USAGE;
+	}
+	log_init(config.log_format, config.log_level);
+	if (argc < 2) {
+		print_usage(stderr);
+		config_free(&config);
+		return EXIT_USAGE;
+	}
+	status = dispatch(&config, argc - 1, argv + 1);
+	config_free(&config);
+	return status;
+}

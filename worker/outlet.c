@@ -1,0 +1,480 @@
+#include "outlet.h"
+
+#include <endian.h>
+#include <librdkafka/rdkafka.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../schemas/codec.h"
+#include "clock.h"
+#include "failpoint.h"
+#include "kafka.h"
+#include "log.h"
+#include "watch.h"
+
+#define CALL_MS 10000        /* a transactional call without an answer for that long is given up */
+#define RETRY_PAUSE_MS 100
+#define WARM_UP_MS 1000
+#define HEADERS_MAX 64       /* original headers a dead letter keeps */
+#define HEADER_BYTES_MAX (16 * 1024)
+#define DEAD_LETTER_BYTES_MIN 1024
+#define TRACESTATE_MAX 512   /* W3C Trace Context, 3.3.1.5 */
+
+struct outlet {
+	rd_kafka_t *rk;
+	char *results, *dead_letters, *group;
+	size_t dead_letter_bytes; /* shrinks when a broker refuses a dead letter's size */
+	bool size_refused;        /* since the transaction began */
+	bool spent, fenced;
+	struct watch watch;
+};
+
+static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
+{
+	struct outlet *outlet = opaque;
+
+	(void)rk;
+	if (message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		outlet->size_refused = true;
+	if (message->err && message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE && message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+		log_warn("produce_failed", rd_kafka_err2str(message->err), "topic", rd_kafka_topic_name(message->rkt));
+}
+
+static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	(void)rk, (void)opaque;
+	log_warn("producer_error", reason, "error", rd_kafka_err2name((rd_kafka_resp_err_t)err));
+}
+
+static int make_producer(struct outlet *outlet, const struct config *config, const char *transactional_id, struct fault *fault)
+{
+	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_TRANSACTIONAL_PRODUCER, fault);
+
+	if (conf == NULL)
+		return -1;
+	if (kafka_conf_set(conf, "transactional.id", transactional_id, fault) < 0 ||
+	    kafka_conf_set(conf, "client.id", transactional_id, fault) < 0 || watch_install(conf, &outlet->watch, fault) < 0) {
+		rd_kafka_conf_destroy(conf);
+		return -1;
+	}
+	rd_kafka_conf_set_opaque(conf, outlet);
+	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
+	rd_kafka_conf_set_error_cb(conf, on_error);
+	outlet->rk = kafka_new_take(conf, KAFKA_TRANSACTIONAL_PRODUCER, fault);
+	return outlet->rk ? 0 : -1;
+}
+
+struct outlet *outlet_new(const struct config *config, const char *transactional_id, struct fault *fault)
+{
+	struct outlet *outlet = calloc(1, sizeof *outlet);
+
+	if (outlet == NULL)
+		abort();
+	outlet->results = strdup(config->results);
+	outlet->dead_letters = strdup(config->dead_letters);
+	outlet->group = strdup(config->group);
+	outlet->dead_letter_bytes = (size_t)config->dead_letter_bytes;
+	if (outlet->results == NULL || outlet->dead_letters == NULL || outlet->group == NULL)
+		abort();
+	if (make_producer(outlet, config, transactional_id, fault) < 0) {
+		outlet_free(outlet);
+		return NULL;
+	}
+	return outlet;
+}
+
+void outlet_free(struct outlet *outlet)
+{
+	if (outlet == NULL)
+		return;
+	if (outlet->rk) {
+		rd_kafka_purge(outlet->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+		rd_kafka_destroy(outlet->rk);
+	}
+	free(outlet->results);
+	free(outlet->dead_letters);
+	free(outlet->group);
+	free(outlet);
+}
+
+static bool is_fencing(int code)
+{
+	return code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
+	       code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
+}
+
+/* The order matters: a fatal error may carry the other flags too, and a fenced producer is finished although librdkafka
+ * calls it abortable where AddOffsetsToTxn said so. None of them: the outcome is open. */
+enum fault_kind outlet_classify(bool fatal, bool requires_abort, bool retriable, int code)
+{
+	if (fatal || is_fencing(code))
+		return FAULT_REBUILD;
+	if (requires_abort)
+		return code == RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION || code == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID ||
+		       code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID || code == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS ?
+		       FAULT_FENCED : FAULT_ABORT;
+	if (code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT)
+		return FAULT_REBUILD;
+	return retriable ? FAULT_RETRY : FAULT_REBUILD;
+}
+
+static int take_error(struct outlet *outlet, rd_kafka_error_t *error, const char *call, struct fault *fault)
+{
+	int code = rd_kafka_error_code(error);
+	enum fault_kind kind = outlet_classify(rd_kafka_error_is_fatal(error), rd_kafka_error_txn_requires_abort(error),
+					       rd_kafka_error_is_retriable(error), code);
+
+	outlet->fenced |= is_fencing(code);
+	fault_set(fault, kind, "%s: %s: %s", call, rd_kafka_error_name(error), rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+	return -1;
+}
+
+/* A call that may be made again after a pause is, until CALL_MS are over: then its outcome is not known, which only a new
+ * producer ends. */
+#define CALL(outlet, fault, call, expression) do { \
+		int64_t deadline_ = clock_monotonic_ms() + CALL_MS; \
+		rd_kafka_error_t *error_; \
+		while ((error_ = (expression)) != NULL) { \
+			take_error((outlet), error_, (call), (fault)); \
+			if ((fault)->kind != FAULT_RETRY) \
+				return -1; \
+			if (clock_monotonic_ms() >= deadline_) { \
+				(fault)->kind = FAULT_REBUILD; \
+				return -1; \
+			} \
+			clock_sleep_ms(RETRY_PAUSE_MS); \
+		} \
+	} while (0)
+
+/* The first transaction on a topic that librdkafka has not looked up yet takes most of a second. */
+static void warm_up(struct outlet *outlet, const char *name)
+{
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(outlet->rk, name, NULL);
+	const struct rd_kafka_metadata *metadata;
+
+	if (topic == NULL)
+		return;
+	if (rd_kafka_metadata(outlet->rk, 0, topic, &metadata, WARM_UP_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		rd_kafka_metadata_destroy(metadata);
+	rd_kafka_topic_destroy(topic);
+}
+
+int outlet_init(struct outlet *outlet, int timeout_ms, struct fault *fault)
+{
+	rd_kafka_error_t *error = rd_kafka_init_transactions(outlet->rk, timeout_ms);
+	bool again;
+
+	if (error == NULL) {
+		warm_up(outlet, outlet->results);
+		warm_up(outlet, outlet->dead_letters);
+		return 0;
+	}
+	again = rd_kafka_error_is_retriable(error) && !rd_kafka_error_is_fatal(error);
+	take_error(outlet, error, "init_transactions", fault);
+	if (again)
+		fault->kind = FAULT_RETRY;
+	return -1;
+}
+
+/* ---- headers ---- */
+
+static void add_header(rd_kafka_headers_t *headers, const char *name, const void *value, size_t size)
+{
+	rd_kafka_header_add(headers, name, -1, value, (ssize_t)size);
+}
+
+static void add_text_header(rd_kafka_headers_t *headers, const char *name, const char *text)
+{
+	add_header(headers, name, text, strlen(text));
+}
+
+static const struct header *find_header(const struct record *record, const char *name)
+{
+	for (size_t i = record->header_count; i-- > 0;)
+		if (strcmp(record->headers[i].name, name) == 0)
+			return &record->headers[i];
+	return NULL;
+}
+
+static bool is_lower_hex(const char *s, size_t n)
+{
+	return strspn(s, "0123456789abcdef") >= n;
+}
+
+/* version "-" trace-id "-" parent-id "-" trace-flags (W3C Trace Context, 3.2). */
+static bool is_traceparent(const struct header *header)
+{
+	char s[56];
+
+	if (header == NULL || header->size != 55)
+		return false;
+	memcpy(s, header->value, 55);
+	s[55] = '\0';
+	return is_lower_hex(s, 2) && s[2] == '-' && is_lower_hex(s + 3, 32) && s[35] == '-' && is_lower_hex(s + 36, 16) &&
+	       s[52] == '-' && is_lower_hex(s + 53, 2) && memcmp(s, "ff", 2) != 0;
+}
+
+static bool is_tracestate(const struct header *header)
+{
+	if (header == NULL || header->size == 0 || header->size > TRACESTATE_MAX)
+		return false;
+	for (size_t i = 0; i < header->size; i++) {
+		unsigned char c = ((const unsigned char *)header->value)[i];
+
+		if ((c < 0x20 && c != '\t') || c > 0x7e)
+			return false;
+	}
+	return true;
+}
+
+static void add_trace_context(rd_kafka_headers_t *headers, const struct record *record)
+{
+	const struct header *parent = find_header(record, "traceparent"), *state = find_header(record, "tracestate");
+
+	if (!is_traceparent(parent))
+		return;
+	add_header(headers, "traceparent", parent->value, parent->size);
+	if (is_tracestate(state))
+		add_header(headers, "tracestate", state->value, state->size);
+}
+
+/* ---- results and dead letters ---- */
+
+static int produce_take_headers(struct outlet *outlet, const char *topic, const void *key, size_t key_size, const void *value,
+				size_t size, rd_kafka_headers_t *headers, struct fault *fault)
+{
+	rd_kafka_vu_t arguments[] = {
+		{ .vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = topic },
+		{ .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { .ptr = (void *)key, .size = key_size } },
+		{ .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { .ptr = (void *)value, .size = size } },
+		{ .vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY },
+		{ .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
+	};
+	rd_kafka_error_t *error = rd_kafka_produceva(outlet->rk, arguments, sizeof arguments / sizeof arguments[0]);
+
+	if (error == NULL)
+		return 0;
+	rd_kafka_headers_destroy(headers);
+	if (rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		outlet->size_refused = true;
+	fault_set(fault, rd_kafka_error_is_fatal(error) ? FAULT_REBUILD : FAULT_ABORT, "produce to %s: %s", topic,
+		  rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+	return -1;
+}
+
+static int produce_result(struct outlet *outlet, struct codec *codec, const struct job *job, struct arena *arena,
+			  struct fault *fault)
+{
+	const struct result *result = &job->result;
+	rd_kafka_headers_t *headers;
+	const void *value;
+	char status[16];
+	size_t size;
+
+	if (codec_encode_result(codec, result, arena, &value, &size, fault) < 0)
+		return -1;
+	headers = rd_kafka_headers_new(5);
+	add_trace_context(headers, &job->record);
+	snprintf(status, sizeof status, "%d", result->http_status);
+	add_text_header(headers, "httpStatus", status);
+	if (result->error_code)
+		add_text_header(headers, "code", result->error_code);
+	if (result->account_group_id)
+		add_text_header(headers, "accountGroupId", result->account_group_id);
+	return produce_take_headers(outlet, outlet->results, result->trace_id, strlen(result->trace_id), value, size, headers, fault);
+}
+
+static bool is_our_header(const char *name)
+{
+	return strncmp(name, "kafka_dlt-", 10) == 0 || strcmp(name, "reason") == 0 || strcmp(name, "answered") == 0 ||
+	       strcmp(name, "original-size") == 0 || strcmp(name, "original-sha256") == 0;
+}
+
+/* Those of an earlier life as a dead letter are replaced, so that a redriven record's headers do not outgrow it. */
+static void add_original_headers(rd_kafka_headers_t *headers, const struct record *record)
+{
+	size_t bytes = 0, kept = 0;
+
+	for (size_t i = 0; i < record->header_count && kept < HEADERS_MAX; i++) {
+		const struct header *header = &record->headers[i];
+
+		bytes += strlen(header->name) + header->size;
+		if (bytes > HEADER_BYTES_MAX)
+			break;
+		if (is_our_header(header->name))
+			continue;
+		add_header(headers, header->name, header->value, header->size);
+		kept++;
+	}
+}
+
+static void add_truncation(rd_kafka_headers_t *headers, const struct record *record)
+{
+	uint8_t digest[SHA256_DIGEST_LENGTH];
+	char text[2 * SHA256_DIGEST_LENGTH + 1];
+
+	SHA256(record->value, record->value_size, digest);
+	for (size_t i = 0; i < sizeof digest; i++)
+		snprintf(text + 2 * i, 3, "%02x", digest[i]);
+	add_text_header(headers, "original-sha256", text);
+	snprintf(text, sizeof text, "%zu", record->value_size);
+	add_text_header(headers, "original-size", text);
+}
+
+/* Spring for Apache Kafka's names and encodings (DeadLetterPublishingRecoverer, KafkaHeaders), so that its tools read them. */
+static void add_spring_headers(rd_kafka_headers_t *headers, const struct outlet *outlet, const struct job *job)
+{
+	const struct record *record = &job->record;
+	uint32_t partition = htobe32((uint32_t)record->partition);
+	uint64_t offset = htobe64((uint64_t)record->offset), timestamp = htobe64((uint64_t)record->timestamp_ms);
+
+	add_text_header(headers, "kafka_dlt-original-topic", record->topic);
+	add_header(headers, "kafka_dlt-original-partition", &partition, sizeof partition);
+	add_header(headers, "kafka_dlt-original-offset", &offset, sizeof offset);
+	add_header(headers, "kafka_dlt-original-timestamp", &timestamp, sizeof timestamp);
+	add_text_header(headers, "kafka_dlt-original-consumer-group", outlet->group);
+	add_text_header(headers, "kafka_dlt-exception-message", job->cause ? job->cause : "");
+}
+
+static int produce_dead_letter(struct outlet *outlet, const struct job *job, struct fault *fault)
+{
+	const struct record *record = &job->record;
+	size_t size = record->value_size, key_size = record->key_size;
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(HEADERS_MAX + 10);
+
+	add_original_headers(headers, record);
+	add_spring_headers(headers, outlet, job);
+	add_text_header(headers, "reason", reason_info(job->reason)->word);
+	if (job->answerable)
+		add_text_header(headers, "answered", job->result.error_code);
+	if (size > outlet->dead_letter_bytes) {
+		add_truncation(headers, record);
+		size = outlet->dead_letter_bytes;
+	}
+	if (key_size > outlet->dead_letter_bytes)
+		key_size = outlet->dead_letter_bytes;
+	return produce_take_headers(outlet, outlet->dead_letters, record->key, key_size, record->value, size, headers, fault);
+}
+
+/* ---- the transaction ---- */
+
+static int send_offsets(struct outlet *outlet, const struct publication *publication, struct fault *fault)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)publication->offset_count);
+	int64_t deadline = clock_monotonic_ms() + CALL_MS;
+	rd_kafka_error_t *error;
+
+	for (size_t i = 0; i < publication->offset_count; i++)
+		rd_kafka_topic_partition_list_add(list, publication->jobs[0].record.topic, publication->offsets[i].partition)->offset =
+			publication->offsets[i].next;
+	while ((error = rd_kafka_send_offsets_to_transaction(outlet->rk, list, publication->metadata, CALL_MS)) != NULL) {
+		take_error(outlet, error, "send_offsets_to_transaction", fault);
+		if (fault->kind != FAULT_RETRY || clock_monotonic_ms() >= deadline)
+			break;
+		clock_sleep_ms(RETRY_PAUSE_MS);
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	if (error && fault->kind == FAULT_RETRY)
+		fault->kind = FAULT_REBUILD;
+	return error ? -1 : 0;
+}
+
+static int run_transaction(struct outlet *outlet, struct codec *codec, const struct publication *publication,
+			   struct arena *arena, struct fault *fault)
+{
+	failpoint("ktx-begin");
+	CALL(outlet, fault, "begin_transaction", rd_kafka_begin_transaction(outlet->rk));
+	for (size_t i = 0; i < publication->count; i++) {
+		struct job *job = &publication->jobs[i];
+
+		if (job->answerable && produce_result(outlet, codec, job, arena, fault) < 0)
+			return -1;
+		if (job->dead_letter && produce_dead_letter(outlet, job, fault) < 0)
+			return -1;
+		failpoint("produce");
+	}
+	failpoint("offsets-before");
+	if (send_offsets(outlet, publication, fault) < 0)
+		return -1;
+	failpoint("offsets-after");
+	failpoint("endtxn-before");
+	CALL(outlet, fault, "commit_transaction", rd_kafka_commit_transaction(outlet->rk, CALL_MS));
+	failpoint("endtxn-after");
+	return 0;
+}
+
+static int abort_transaction(struct outlet *outlet, struct fault *fault)
+{
+	CALL(outlet, fault, "abort_transaction", rd_kafka_abort_transaction(outlet->rk, CALL_MS));
+	return 0;
+}
+
+/* A record larger than a broker takes would abort every transaction it is in: dead letters get shorter until they fit. */
+static void shrink_dead_letters(struct outlet *outlet)
+{
+	if (!outlet->size_refused || outlet->dead_letter_bytes <= DEAD_LETTER_BYTES_MIN)
+		return;
+	outlet->dead_letter_bytes /= 2;
+	log_warn("dead_letter_too_large", "the broker refused a record's size: dead letters are cut shorter from now on",
+		 "dead_letter_bytes", LOG_INT((int64_t)outlet->dead_letter_bytes));
+}
+
+static bool is_doubtful(const struct outlet *outlet)
+{
+	static const int apis[] = { API_ADD_PARTITIONS_TO_TXN, API_ADD_OFFSETS_TO_TXN, API_TXN_OFFSET_COMMIT, API_END_TXN };
+
+	for (size_t i = 0; i < sizeof apis / sizeof apis[0]; i++)
+		if (watch_is_doubtful(&outlet->watch, apis[i]))
+			return true;
+	return false;
+}
+
+int outlet_publish(struct outlet *outlet, struct codec *codec, const struct publication *publication, struct arena *arena,
+		   struct fault *fault)
+{
+	struct fault abort_fault;
+
+	outlet->size_refused = false;
+	if (run_transaction(outlet, codec, publication, arena, fault) == 0) {
+		outlet->spent = is_doubtful(outlet);
+		return 0;
+	}
+	if (fault->kind == FAULT_REBUILD)
+		return -1;
+	if (fault->kind != FAULT_FENCED)
+		fault->kind = FAULT_ABORT;
+	if (abort_transaction(outlet, &abort_fault) < 0) {
+		*fault = abort_fault;
+		fault->kind = FAULT_REBUILD;
+		return -1;
+	}
+	outlet->spent = is_doubtful(outlet);
+	shrink_dead_letters(outlet);
+	return -1;
+}
+
+bool outlet_is_spent(const struct outlet *outlet)
+{
+	return outlet->spent;
+}
+
+bool outlet_was_fenced(const struct outlet *outlet)
+{
+	return outlet->fenced;
+}
+
+int outlet_end_transaction(const struct config *config, const char *transactional_id, int timeout_ms, struct fault *fault)
+{
+	struct outlet *outlet = outlet_new(config, transactional_id, fault);
+	int ended;
+
+	if (outlet == NULL)
+		return -1;
+	ended = outlet_init(outlet, timeout_ms, fault);
+	outlet_free(outlet);
+	return ended;
+}

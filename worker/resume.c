@@ -1,0 +1,77 @@
+#include "resume.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "intake.h"
+#include "store.h"
+
+#define KAFKA_MS 10000
+
+static int just_wait(void *arg, int fd, short events, int timeout_ms)
+{
+	struct pollfd pollfd = { .fd = fd, .events = events };
+
+	(void)arg;
+	poll(&pollfd, 1, timeout_ms);
+	return 0;
+}
+
+/* Who gives the order: for the record in partition_resumes. */
+static void describe_person(char *who, size_t size)
+{
+	const struct passwd *user = getpwuid(getuid());
+	char host[128] = "";
+
+	gethostname(host, sizeof host - 1);
+	snprintf(who, size, "%s@%s", user ? user->pw_name : "?", host);
+}
+
+static int record(const struct config *config, const char *cluster_id, int32_t partition, int64_t from, struct fault *fault)
+{
+	struct store_settings settings = {
+		.database = config->database, .application = "campaign-worker resume", .group = config->group, .transactional_id = "",
+		.lock_timeout_ms = config->lock_timeout_ms, .statement_timeout_ms = config->statement_timeout_ms,
+		.idle_in_transaction_ms = config->lock_timeout_ms, .connect_timeout_ms = 5000,
+		.audience_leads_max = config->audience_leads_max,
+	};
+	struct waiter waiter = { just_wait, NULL };
+	struct store *store = store_new(&settings, &waiter);
+	char who[256];
+	int status;
+
+	describe_person(who, sizeof who);
+	status = store_connect(store, fault);
+	if (status == 0)
+		status = store_order_resume(store, cluster_id, config->commands, partition, from, who, fault);
+	store_free(store);
+	return status;
+}
+
+int resume_order(const struct config *config, int32_t partition, int64_t from, void (*say)(void *arg, const char *line), void *arg,
+		 struct fault *fault)
+{
+	char cluster_id[128], line[512], offset[32] = "earliest";
+	struct position position = { .partition = partition };
+	struct start start;
+
+	if (intake_look(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
+		return -1;
+	start.offset = from == RESUME_EARLIEST ? position.low : from;
+	if (start.offset < position.low || start.offset > position.high)
+		return fault_set(fault, FAULT_FATAL, "%s [%d] holds offsets %" PRId64 " to %" PRId64 "; %" PRId64 " is not among them",
+				 config->commands, partition, position.low, position.high, start.offset);
+	if (record(config, cluster_id, partition, from, fault) < 0)
+		return -1;
+	if (from != RESUME_EARLIEST)
+		snprintf(offset, sizeof offset, "%" PRId64, from);
+	snprintf(line, sizeof line, "recorded: %s [%d] goes on from %s (it holds %" PRId64 " to %" PRId64
+		 "); the worker that holds it takes this up within seconds", config->commands, partition, offset, position.low,
+		 position.high);
+	say(arg, line);
+	return 0;
+}

@@ -1,0 +1,14 @@
+/* campaign-worker resume: records the order to let a halted partition go on; the worker that holds it carries it out. */
+#ifndef RESUME_H
+#define RESUME_H
+
+#include <stdint.h>
+
+#include "config.h"
+#include "fault.h"
+
+/* from: an offset or RESUME_EARLIEST. say is called with what was recorded. */
+int resume_order(const struct config *config, int32_t partition, int64_t from, void (*say)(void *arg, const char *line), void *arg,
+		 struct fault *fault) MUST_CHECK;
+
+#endif
