@@ -1,0 +1,54 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tool.h"
+
+#define KEY_MAX 4096
+
+static int digest_of(const char *key, size_t size, const char *where, uint8_t digest[DIGEST_BYTES], struct fault *fault)
+{
+	if (size == 0)
+		return fault_set(fault, FAULT_FATAL, "%s: the API key is empty", where);
+	if (size > KEY_MAX)
+		return fault_set(fault, FAULT_FATAL, "%s: the API key is longer than %d bytes", where, KEY_MAX);
+	if (EVP_Digest(key, size, digest, NULL, EVP_sha256(), NULL) != 1)
+		return fault_set(fault, FAULT_FATAL, "SHA-256 is not available");
+	return 0;
+}
+
+static int digest_of_file(const char *path, uint8_t digest[DIGEST_BYTES], struct fault *fault)
+{
+	char key[KEY_MAX + 3]; /* room for a line break, and to see that it is longer */
+	size_t size = 0;
+	ssize_t got = 1;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return fault_set(fault, FAULT_FATAL, "%s: %s", path, strerror(errno));
+	while (size < sizeof key && (got = read(fd, key + size, sizeof key - size)) > 0)
+		size += (size_t)got;
+	rc = got < 0 ? fault_set(fault, FAULT_FATAL, "%s: %s", path, strerror(errno)) : 0;
+	close(fd);
+	if (size > 0 && key[size - 1] == '\n')
+		size--;
+	if (size > 0 && key[size - 1] == '\r')
+		size--;
+	if (rc == 0)
+		rc = digest_of(key, size, path, digest, fault);
+	explicit_bzero(key, sizeof key);
+	return rc;
+}
+
+int apikey_digest(const char *path, uint8_t digest[DIGEST_BYTES], bool *given, struct fault *fault)
+{
+	const char *key = path ? NULL : getenv("CAMPAIGN_API_KEY");
+
+	*given = path || key;
+	if (path)
+		return digest_of_file(path, digest, fault);
+	return key ? digest_of(key, strlen(key), "CAMPAIGN_API_KEY", digest, fault) : 0;
+}

@@ -1,0 +1,403 @@
+/* campaign-producer send: publishes commands and, if asked, waits for their results. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../schemas/json.h"
+#include "../worker/clock.h"
+#include "client.h"
+#include "input.h"
+#include "tool.h"
+
+#define TIMEOUT_MS 30000
+#define IDLE_MS 50 /* how often a silent pipe is looked at */
+#define EXPIRY_MS_MAX ((int64_t)1 << 50)
+
+const char send_help[] =
+	"send [options] FILE...        commands as JSON lines; - is standard input\n"
+	"send [options] --account-group ID --campaign ID --audience ID ...   one command\n"
+	"  --trace-id ID               (default: a new one, 24 hex digits)\n"
+	"  --account-group ID\n"
+	"  --campaign ID               the source campaign\n"
+	"  --audience ID\n"
+	"  --name NAME                 (default: the source's)\n"
+	"  --lead ID                   repeatable (default: all of the audience)\n"
+	"  --expires-in-ms N           deadline for the start, counted from now\n"
+	"  --api-key-file FILE         holds the caller's API key; without it, the environment's CAMPAIGN_API_KEY;\n"
+	"                              only its SHA-256 is published; a line's own apiKeyDigest goes first\n"
+	"  --traceparent TEXT          W3C trace context, carried to the results\n"
+	"  --tracestate TEXT\n"
+	"  --wait                      print each command's result as a JSON line when it arrives; without it, one line\n"
+	"                              with traceId, topic, partition and offset for each command acknowledged\n"
+	"  --http                      with --wait: print the HTTP status, headers and body instead, and a line break\n"
+	"  --timeout-ms N              for each command's result, or its acknowledgement without --wait (default: 30000)\n"
+	"A line: {\"traceId\":..,\"accountGroupId\":..,\"campaignId\":..,\"name\":..,\"audienceId\":..,\"leadIds\":[..],\n"
+	"\"apiKeyDigest\":\"64 hex digits\",\"issuedAt\":..,\"expiresAt\":..}; times as milliseconds or YYYY-MM-DDTHH:MM:SS.mmmZ.\n"
+	"A line or file that cannot be used is named on standard error, the others are sent, and the exit code is 1.\n";
+
+struct send {
+	bool wait, http, single;
+	int timeout_ms;
+	const char *api_key_file;
+	struct client_trace trace;
+	struct command command; /* of the flags, if single */
+	int64_t expires_in_ms;
+
+	struct client *client;
+	struct input *input; /* NULL if single */
+	struct arena *arena; /* the command at hand, and the line printed */
+	bool has_key, broken, abandoned;
+	uint8_t key_digest[DIGEST_BYTES];
+	char new_trace_id[CAMPAIGN_ID_CHARS + 1];
+	long submitted, published, succeeded, refused, missing, unpublished, unusable;
+};
+
+enum { TRACE_ID = 256, ACCOUNT_GROUP, CAMPAIGN, AUDIENCE, NAME, LEAD, EXPIRES_IN_MS, API_KEY_FILE, TRACEPARENT, TRACESTATE,
+	      WAIT, HTTP, TIMEOUT, HELP };
+
+static const struct option options[] = {
+	{ "trace-id", required_argument, NULL, TRACE_ID },
+	{ "account-group", required_argument, NULL, ACCOUNT_GROUP },
+	{ "campaign", required_argument, NULL, CAMPAIGN },
+	{ "audience", required_argument, NULL, AUDIENCE },
+	{ "name", required_argument, NULL, NAME },
+	{ "lead", required_argument, NULL, LEAD },
+	{ "expires-in-ms", required_argument, NULL, EXPIRES_IN_MS },
+	{ "api-key-file", required_argument, NULL, API_KEY_FILE },
+	{ "traceparent", required_argument, NULL, TRACEPARENT },
+	{ "tracestate", required_argument, NULL, TRACESTATE },
+	{ "wait", no_argument, NULL, WAIT },
+	{ "http", no_argument, NULL, HTTP },
+	{ "timeout-ms", required_argument, NULL, TIMEOUT },
+	{ "help", no_argument, NULL, HELP },
+	{ 0 }
+};
+
+/* An option that describes the one command. */
+static int take_field(struct send *send, int option, char *value)
+{
+	struct command *command = &send->command;
+
+	send->single = true;
+	switch (option) {
+	case TRACE_ID:
+		command->trace_id = value;
+		return 0;
+	case ACCOUNT_GROUP:
+		command->account_group_id = value;
+		return 0;
+	case CAMPAIGN:
+		command->campaign_id = value;
+		return 0;
+	case AUDIENCE:
+		command->audience_id = value;
+		return 0;
+	case NAME:
+		command->name = value;
+		return 0;
+	case LEAD:
+		command->lead_ids[command->lead_count++] = value;
+		return 0;
+	default: /* EXPIRES_IN_MS; in the past, too: that is how an expired command is made */
+		command->has_expiry = true;
+		if (tool_parse_integer(value, -EXPIRY_MS_MAX, EXPIRY_MS_MAX, &send->expires_in_ms))
+			return 0;
+		tool_complain("--expires-in-ms %s: a number of milliseconds is wanted", value);
+		return -1;
+	}
+}
+
+static int take_option(struct send *send, int option, char *value)
+{
+	int64_t number;
+
+	switch (option) {
+	case API_KEY_FILE:
+		send->api_key_file = value;
+		return 0;
+	case TRACEPARENT:
+		send->trace.traceparent = value;
+		return 0;
+	case TRACESTATE:
+		send->trace.tracestate = value;
+		return 0;
+	case WAIT:
+		send->wait = true;
+		return 0;
+	case HTTP:
+		send->http = true;
+		return 0;
+	case TIMEOUT:
+		if (!tool_parse_integer(value, 1, 24 * 3600 * 1000, &number)) {
+			tool_complain("--timeout-ms %s: 1 to 86400000 is wanted", value);
+			return -1;
+		}
+		send->timeout_ms = (int)number;
+		return 0;
+	case '?':
+		return -1;
+	default:
+		return take_field(send, option, value);
+	}
+}
+
+static int refuse_usage(const char *why)
+{
+	tool_complain("send: %s (send --help)", why);
+	return -1;
+}
+
+/* 0, 1 when help was asked for, -1 after a complaint. */
+static int parse_options(struct send *send, int argc, char **argv)
+{
+	struct command *command = &send->command;
+	int option;
+
+	command->lead_ids = arena_array(send->arena, (size_t)argc, sizeof *command->lead_ids);
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == HELP)
+			return 1;
+		if (take_option(send, option, optarg) != 0)
+			return -1;
+	}
+	if (send->http && !send->wait)
+		return refuse_usage("--http needs --wait");
+	if (send->single && optind < argc)
+		return refuse_usage("either files or the options of one command");
+	if (!send->single && optind == argc)
+		return refuse_usage("no file (- is standard input) and no options of one command");
+	if (send->single && !(command->account_group_id && command->campaign_id && command->audience_id))
+		return refuse_usage("--account-group, --campaign and --audience are wanted");
+	if (command->lead_count == 0)
+		command->lead_ids = NULL;
+	if (!send->single)
+		send->input = input_new(argv + optind, argc - optind);
+	return 0;
+}
+
+static void print(struct send *send, const char *line)
+{
+	send->broken = send->broken || !tool_print(line);
+}
+
+static void tell_result(struct send *send, const struct result *result)
+{
+	if (result->success)
+		send->succeeded++;
+	else
+		send->refused++;
+	print(send, tool_format(result, send->http, send->arena));
+}
+
+static void tell_missing(struct send *send, const struct client_event *event)
+{
+	const char *what = send->wait ? "no result" : "not acknowledged";
+
+	send->missing++;
+	if (send->abandoned)
+		tool_complain("traceId %s, accountGroupId %s: %s when the waiting was ended", event->trace_id,
+			      event->account_group_id, what);
+	else
+		tool_complain("traceId %s, accountGroupId %s: %s within %d ms", event->trace_id, event->account_group_id, what,
+			      send->timeout_ms);
+}
+
+static void tell_event(struct send *send, const struct client_event *event)
+{
+	switch (event->kind) {
+	case CLIENT_NOTHING:
+		break;
+	case CLIENT_PUBLISHED:
+		send->published++;
+		if (!send->wait)
+			print(send, position_to_json(event->trace_id, event->topic, event->partition, event->offset,
+						     send->arena));
+		break;
+	case CLIENT_NOT_PUBLISHED:
+		send->unpublished++;
+		tool_complain("traceId %s, accountGroupId %s: not acknowledged: %s", event->trace_id, event->account_group_id,
+			      event->message);
+		break;
+	case CLIENT_RESULT:
+		tell_result(send, event->result);
+		break;
+	case CLIENT_MISSING:
+		tell_missing(send, event);
+		break;
+	case CLIENT_UNREADABLE:
+		tool_complain("%s, partition %d, offset %lld: %s", event->topic, (int)event->partition, (long long)event->offset,
+			      event->message);
+		break;
+	}
+	tool_progress("%ld sent, %ld acknowledged, %ld succeeded, %ld refused, %zu awaited", send->submitted, send->published,
+		      send->succeeded, send->refused, client_in_flight(send->client));
+}
+
+/* Tells the next thing that became of a command: 1, or 0 if there was none within wait_ms, or -1 after a complaint. */
+static int settle(struct send *send, int wait_ms)
+{
+	struct client_event event;
+	struct fault fault;
+
+	if (client_await(send->client, wait_ms, &event, &fault) != 0) {
+		tool_complain("%s", fault.msg);
+		return -1;
+	}
+	tell_event(send, &event);
+	return event.kind != CLIENT_NOTHING;
+}
+
+static bool is_over(const struct send *send)
+{
+	return send->broken || tool_stopping();
+}
+
+static const char *missing_field(const struct command *command)
+{
+	if (command->account_group_id == NULL)
+		return "accountGroupId";
+	if (command->campaign_id == NULL)
+		return "campaignId";
+	return command->audience_id ? NULL : "audienceId";
+}
+
+/* Publishes one: 0 (also when it was found unusable and named), -1 when nothing can be published any more. */
+static int submit(struct send *send, struct command *command)
+{
+	const char *place = send->single ? "the command" : input_place(send->input), *missing = missing_field(command);
+	struct fault fault = { .kind = FAULT_REJECT };
+
+	if (command->trace_id == NULL) {
+		campaign_new_id(send->new_trace_id); /* as fit for a trace */
+		command->trace_id = send->new_trace_id;
+	}
+	if (command->issued_at_ms == 0)
+		command->issued_at_ms = clock_wall_ms();
+	if (!command->has_key && send->has_key) {
+		command->has_key = true;
+		memcpy(command->key_digest, send->key_digest, DIGEST_BYTES);
+	}
+	if (missing)
+		fault_set(&fault, FAULT_REJECT, "%s: missing", missing);
+	while (missing || client_submit(send->client, command, &send->trace, send->timeout_ms, &fault) != 0) {
+		if (fault.kind == FAULT_RETRY && !is_over(send) && settle(send, IDLE_MS) >= 0)
+			continue;
+		if (fault.kind == FAULT_RETRY) /* over, or complained of */
+			return -1;
+		if (fault.kind != FAULT_REJECT) {
+			tool_complain("%s", fault.msg);
+			return -1;
+		}
+		tool_complain("%s: %s", place, fault.msg);
+		send->unusable++;
+		return 0;
+	}
+	send->submitted++;
+	return 0;
+}
+
+static int submit_all(struct send *send)
+{
+	struct command command;
+	struct fault fault;
+	int told;
+
+	while (!is_over(send)) {
+		arena_reset(send->arena);
+		switch (input_next(send->input, send->arena, &command, &fault)) {
+		case INPUT_COMMAND:
+			if (submit(send, &command) != 0)
+				return -1;
+			break;
+		case INPUT_BAD:
+			send->unusable++;
+			tool_complain("%s", fault.msg);
+			break;
+		case INPUT_IDLE:
+			if (settle(send, IDLE_MS) < 0)
+				return -1;
+			break;
+		case INPUT_END:
+			return 0;
+		}
+		while ((told = settle(send, 0)) > 0)
+			arena_reset(send->arena);
+		if (told < 0)
+			return -1;
+	}
+	return -1;
+}
+
+/* Waits until every command is settled; all that is not, when the waiting ends early, is named. */
+static void settle_all(struct send *send, int submitted)
+{
+	while (submitted == 0 && client_in_flight(send->client) > 0 && !is_over(send)) {
+		arena_reset(send->arena);
+		if (settle(send, 10 * IDLE_MS) < 0)
+			submitted = -1;
+	}
+	send->abandoned = true;
+	client_abandon(send->client);
+	while (settle(send, 0) > 0)
+		arena_reset(send->arena);
+}
+
+static int open_client(struct send *send, const struct config *config, struct fault *fault)
+{
+	send->client = client_new(config, fault);
+	if (send->client == NULL)
+		return -1;
+	return send->wait ? client_subscribe(send->client, CLIENT_FROM_NOW, 0, fault) : 0;
+}
+
+static int run(struct send *send)
+{
+	bool interrupted;
+	int rc;
+
+	if (send->single) {
+		if (send->command.has_expiry)
+			send->command.expires_at_ms = clock_wall_ms() + send->expires_in_ms;
+		rc = submit(send, &send->command);
+	} else {
+		rc = submit_all(send);
+	}
+	settle_all(send, rc);
+	interrupted = rc != 0;
+	tool_wipe_progress();
+	if (!interrupted && send->refused + send->missing + send->unpublished + send->unusable == 0)
+		return TOOL_OK;
+	if (send->submitted + send->unusable == 0) /* out of reach, and said so */
+		return TOOL_FAILED;
+	tool_complain("%ld sent: %ld succeeded, %ld refused, %ld without %s, %ld not acknowledged; %ld unusable%s", send->submitted,
+		      send->wait ? send->succeeded : send->published, send->refused, send->missing,
+		      send->wait ? "a result" : "an acknowledgement", send->unpublished, send->unusable,
+		      interrupted ? "; ended before the end of the input" : "");
+	return TOOL_FAILED;
+}
+
+int send_run(const struct config *config, int argc, char **argv)
+{
+	struct send send = { .arena = arena_new((size_t)4 * 1024 * 1024), .timeout_ms = TIMEOUT_MS };
+	struct fault fault;
+	int rc = parse_options(&send, argc, argv);
+
+	if (rc != 0) {
+		if (rc > 0)
+			fputs(send_help, stdout);
+		rc = rc > 0 ? TOOL_OK : TOOL_USAGE;
+	} else if (apikey_digest(send.api_key_file, send.key_digest, &send.has_key, &fault) != 0) {
+		tool_complain("%s", fault.msg);
+		rc = TOOL_USAGE;
+	} else if (open_client(&send, config, &fault) != 0) {
+		tool_complain("%s", fault.msg);
+		rc = TOOL_FAILED;
+	} else {
+		rc = run(&send);
+	}
+	client_free(send.client);
+	input_free(send.input);
+	arena_free(send.arena);
+	return rc;
+}

@@ -1,0 +1,186 @@
+/* campaign-producer watch: results as they come. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../worker/clock.h"
+#include "../worker/log.h"
+#include "client.h"
+#include "tool.h"
+
+#define WAIT_MS 100 /* how often a request to stop is looked for */
+
+const char watch_help[] =
+	"watch [options]               results as JSON lines {\"partition\":..,\"offset\":..,\"result\":{..}}\n"
+	"  --trace-id ID               only results of this traceId\n"
+	"  --account-group ID          only those of this account group\n"
+	"  --status N                  only those with this HTTP status\n"
+	"  --code CODE                 only those with this error code\n"
+	"  --from WHERE                beginning, now (default), or a time as YYYY-MM-DDTHH:MM:SS[.mmm]Z\n"
+	"  --until-end                 stop at the end that the topic has when this starts\n"
+	"  --count N                   stop after N results; with --until-end, exit code 1 if there are fewer\n"
+	"  --http                      print the HTTP status, headers and body, and a line break, instead\n"
+	"Results that cannot be decoded are named on standard error. Partitions added meanwhile are not seen.\n";
+
+struct watch_options {
+	const char *trace_id, *account_group_id, *code;
+	int64_t status; /* 0: any */
+	int64_t count;  /* 0: no limit */
+	enum client_from from;
+	int64_t from_ms;
+	bool until_end, http;
+};
+
+enum { TRACE_ID = 256, ACCOUNT_GROUP, STATUS, CODE, FROM, UNTIL_END, COUNT, HTTP, HELP };
+
+static const struct option options[] = {
+	{ "trace-id", required_argument, NULL, TRACE_ID },
+	{ "account-group", required_argument, NULL, ACCOUNT_GROUP },
+	{ "status", required_argument, NULL, STATUS },
+	{ "code", required_argument, NULL, CODE },
+	{ "from", required_argument, NULL, FROM },
+	{ "until-end", no_argument, NULL, UNTIL_END },
+	{ "count", required_argument, NULL, COUNT },
+	{ "http", no_argument, NULL, HTTP },
+	{ "help", no_argument, NULL, HELP },
+	{ 0 }
+};
+
+static bool parse_from(struct watch_options *watch, const char *value)
+{
+	char text[TIME_TEXT_SIZE];
+	size_t len = strlen(value);
+
+	watch->from = CLIENT_FROM_TIME;
+	if (strcmp(value, "beginning") == 0)
+		watch->from = CLIENT_FROM_BEGINNING;
+	else if (strcmp(value, "now") == 0)
+		watch->from = CLIENT_FROM_NOW;
+	else if (len == strlen("YYYY-MM-DDTHH:MM:SSZ") && value[len - 1] == 'Z')
+		snprintf(text, sizeof text, "%.*s.000Z", (int)len - 1, value);
+	else if (len < sizeof text)
+		memcpy(text, value, len + 1);
+	else
+		return false;
+	return watch->from != CLIENT_FROM_TIME || (clock_parse(text, &watch->from_ms) == 0 && watch->from_ms >= 0);
+}
+
+static bool take_option(struct watch_options *watch, int option, const char *value)
+{
+	switch (option) {
+	case TRACE_ID:
+		watch->trace_id = value;
+		return true;
+	case ACCOUNT_GROUP:
+		watch->account_group_id = value;
+		return true;
+	case STATUS:
+		return tool_parse_integer(value, 100, 599, &watch->status);
+	case CODE:
+		watch->code = value;
+		return true;
+	case FROM:
+		return parse_from(watch, value);
+	case UNTIL_END:
+		return watch->until_end = true;
+	case COUNT:
+		return tool_parse_integer(value, 1, INT64_MAX, &watch->count);
+	default: /* HTTP */
+		return watch->http = true;
+	}
+}
+
+/* 0, 1 when help was asked for, -1 after a complaint. */
+static int parse_options(struct watch_options *watch, int argc, char **argv)
+{
+	int option, index;
+
+	while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
+		if (option == HELP)
+			return 1;
+		if (option == '?')
+			return -1;
+		if (!take_option(watch, option, optarg)) {
+			tool_complain("watch: --%s %s is not understood (watch --help)", options[index].name, optarg);
+			return -1;
+		}
+	}
+	if (optind == argc)
+		return 0;
+	tool_complain("watch: what is %s? (watch --help)", argv[optind]);
+	return -1;
+}
+
+static bool same(const char *wanted, const char *value)
+{
+	return wanted == NULL || (value && strcmp(wanted, value) == 0);
+}
+
+static bool matches(const struct watch_options *watch, const struct result *result)
+{
+	return same(watch->trace_id, result->trace_id) && same(watch->account_group_id, result->account_group_id) &&
+	       same(watch->code, result->error_code) && (watch->status == 0 || watch->status == result->http_status);
+}
+
+static bool print(const struct watch_options *watch, const struct client_event *event, struct arena *arena)
+{
+	const char *text = tool_format(event->result, watch->http, arena);
+
+	if (!watch->http)
+		text = arena_printf(arena, "{\"partition\":%d,\"offset\":%lld,\"result\":%s}", (int)event->partition,
+				    (long long)event->offset, text);
+	return tool_print(text);
+}
+
+static int follow(const struct watch_options *watch, struct client *client, struct arena *arena)
+{
+	struct client_event event;
+	struct fault fault;
+	int64_t printed = 0;
+
+	while (!tool_stopping() && !(watch->until_end && client_caught_up(client))) {
+		arena_reset(arena);
+		if (client_watch(client, WAIT_MS, &event, &fault) != 0) {
+			tool_complain("%s", fault.msg);
+			return TOOL_FAILED;
+		}
+		if (watch->until_end && event.is_new)
+			continue;
+		if (event.kind == CLIENT_UNREADABLE)
+			tool_complain("%s, partition %d, offset %lld: %s", event.topic, (int)event.partition,
+				      (long long)event.offset, event.message);
+		if (event.kind != CLIENT_RESULT || !matches(watch, event.result))
+			continue;
+		if (!print(watch, &event, arena))
+			return TOOL_FAILED;
+		if (++printed == watch->count)
+			return TOOL_OK;
+	}
+	return watch->count && !tool_stopping() ? TOOL_FAILED : TOOL_OK;
+}
+
+int watch_run(const struct config *config, int argc, char **argv)
+{
+	struct watch_options watch = { .from = CLIENT_FROM_NOW };
+	struct client *client = NULL;
+	struct arena *arena;
+	struct fault fault;
+	int rc = parse_options(&watch, argc, argv);
+
+	if (rc > 0)
+		fputs(watch_help, stdout);
+	if (rc != 0)
+		return rc > 0 ? TOOL_OK : TOOL_USAGE;
+	client = client_new(config, &fault);
+	if (client == NULL || client_subscribe(client, watch.from, watch.from_ms, &fault) != 0) {
+		tool_complain("%s", fault.msg);
+		client_free(client);
+		return TOOL_FAILED;
+	}
+	log_info("watching", "results published from now on will be seen", "topic", config->results);
+	arena = arena_new((size_t)1024 * 1024);
+	rc = follow(&watch, client, arena);
+	arena_free(arena);
+	client_free(client);
+	return rc;
+}
