@@ -1,0 +1,198 @@
+#!/bin/sh
+# Every test suite, and at the end one line that counts: N passed, N failed, N skipped.
+#
+#   SUITES="unit component"   only these: lint warnings unit unit-asan component component-asan store asyncapi system demo
+#   DEPS=0                    installs nothing
+#   CI=true                   a suite that cannot run fails instead of being skipped
+#
+# Every log is kept in build/logs/; those of failed suites are printed.
+set -u
+
+cd "$(dirname "$0")/.." || exit 1
+all='lint warnings unit unit-asan component component-asan store asyncapi system demo'
+suites=${SUITES:-$all}
+logs=build/logs
+jobs=2
+passed=0 failed=0 skipped=0
+
+for suite in $suites; do
+	case " $all " in *" $suite "*) ;; *) echo "no such suite: $suite (there are: $all)" >&2; exit 2 ;; esac
+done
+
+# Servers that a suite leaves running when it is cut short; each script tolerates that there is nothing to stop.
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/campaign-test.XXXXXX") || exit 1
+chmod 755 "$scratch"
+cleanup() {
+	sh deploy/kafka.sh kill "$scratch/kafka"
+	sh deploy/postgres.sh remove "$scratch/postgres"
+	rm -rf "$scratch"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# --- counting -------------------------------------------------------------------------------------------------------
+
+# A suite runs as suite_NAME in a subshell of its own, with its output in $log. It calls report and cannot_run, which
+# write to $counts; what it returns is a failure by itself if nothing else failed.
+report() { echo "$1 $2 $3" >>"$counts"; } # PASSED FAILED SKIPPED
+
+cannot_run() {
+	echo "cannot run: $*"
+	echo "$*" >"$counts.why"
+	if [ "${CI:-}" = true ]; then report 0 1 0; else report 0 0 1; fi
+}
+
+number() { n=$(grep -cE "$@") || :; echo "${n:-0}"; }
+
+# A program's output in the Test Anything Protocol: what it planned and did not report has failed, and so has a program
+# that ended badly although every test passed (a sanitizer's report, a crash behind the last test).
+count_tap() { # FILE STATUS
+	left=$(number '^(not )?ok .*# SKIP' "$1") # cmocka 1.1 says "not ok" there
+	bad=$(($(number '^not ok ' "$1") - $(number '^not ok .*# SKIP' "$1")))
+	good=$(($(number '^(not )?ok ' "$1") - bad - left))
+	planned=$(sed -n 's/^1\.\.\([0-9]*\)$/\1/p' "$1" | awk '{ n += $1 } END { print n + 0 }')
+	missing=$((planned - bad - good - left))
+	[ "$missing" -le 0 ] || bad=$((bad + missing))
+	[ "$2" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+	[ $((bad + good + left)) -gt 0 ] || bad=1
+	report "$good" "$bad" "$left"
+}
+
+count_pytest() { # FILE STATUS
+	line=$(grep -E '[0-9]+ (passed|failed|skipped|error)' "$1" | tail -n 1)
+	word() { echo "$line" | sed -n "s/^\(.*[^0-9]\)\{0,1\}\([0-9][0-9]*\) $1.*/\2/p" | grep . || echo 0; }
+	good=$(word passed) left=$(word skipped) bad=$(($(word failed) + $(word error)))
+	[ "$2" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+	[ "${CI:-}" != true ] || { bad=$((bad + left)) left=0; }
+	report "$good" "$bad" "$left"
+}
+
+run_suite() {
+	suite=$1 log=$PWD/$logs/$1.log counts=$scratch/$1.counts
+	printf '%-16s' "$suite"
+	: >"$counts"
+	start=$(date +%s%N)
+	("suite_$(echo "$suite" | tr - _)") >"$log" 2>&1 </dev/null
+	status=$?
+	seconds=$((($(date +%s%N) - start) / 100000000))
+	set -- $(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$counts")
+	if [ "$status" -ne 0 ] && [ "$2" -eq 0 ]; then set -- "$1" 1 "$3"; fi
+	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+	verdict="ok $1"
+	[ "$3" -eq 0 ] || verdict="ok $1, SKIPPED $3"
+	[ "$2" -eq 0 ] || verdict="FAILED $2 of $(($1 + $2 + $3))"
+	[ ! -s "$counts.why" ] || verdict="$verdict (cannot run: $(cat "$counts.why"))"
+	echo "$verdict  $((seconds / 10)).$((seconds % 10)) s"
+	[ "$2" -eq 0 ] || { echo "--- $log"; cat "$log"; echo '---'; }
+}
+
+# --- the suites -----------------------------------------------------------------------------------------------------
+
+build() { make -s -j"$jobs" "$@"; }
+
+# Programs on cmocka, two at a time, each with a log of its own. They share nothing: no port, no file.
+run_programs() { # FOLDER
+	out=$PWD/$logs/$suite
+	rm -rf "$out"
+	mkdir -p "$out"
+	find "$1" -maxdepth 1 -type f -name 'test_*' -perm -u+x | sort >"$out/list"
+	[ -s "$out/list" ] || { cannot_run "there are no programs in $1"; return; }
+	export CMOCKA_MESSAGE_OUTPUT=TAP
+	tr '\n' '\0' <"$out/list" | xargs -0 -n 1 -P "$jobs" sh -c '
+		timeout -k 5 300 "$2" >"$1/${2##*/}.out" 2>&1
+		echo $? >"$1/${2##*/}.status"' - "$out"
+	while read -r program; do
+		name=${program##*/}
+		echo "# $name (exit $(cat "$out/$name.status"))"
+		cat "$out/$name.out"
+		count_tap "$out/$name.out" "$(cat "$out/$name.status")"
+	done <"$out/list"
+}
+
+sanitizers() {
+	# avro-c keeps pointers at unaligned addresses, where the leak checker would not look by itself.
+	export LSAN_OPTIONS=use_unaligned=1 UBSAN_OPTIONS=print_stacktrace=1
+}
+
+suite_lint() {
+	build all || return
+	sh tests/lint.sh >"$scratch/lint"
+	status=$?
+	cat "$scratch/lint"
+	count_tap "$scratch/lint" "$status"
+}
+
+# Not in the folders of the other suites: those keep the user's compiler and flags.
+suite_warnings() {
+	for compiler in gcc clang; do
+		command -v "$compiler" >/dev/null || { cannot_run "there is no $compiler"; continue; }
+		if build BUILD="build/warnings-$compiler" VARIANT=test CC="$compiler" CFLAGS=-Werror \
+			all unit-programs component-programs store-programs; then report 1 0 0; else report 0 1 0; fi
+	done
+}
+
+suite_unit() { build unit-programs && run_programs build/tests/unit; }
+suite_unit_asan() { sanitizers; build VARIANT=asan unit-programs && run_programs build/asan/tests/unit; }
+suite_component() { build VARIANT=test component-programs && run_programs build/test/tests/component; }
+suite_component_asan() { sanitizers; build VARIANT=asan component-programs && run_programs build/asan/tests/component; }
+
+suite_store() {
+	build VARIANT=test all store-programs || return
+	sh deploy/postgres.sh start "$scratch/postgres" || { cannot_run "PostgreSQL does not start"; return; }
+	(
+		set -a
+		. "$scratch/postgres/env"
+		set +a
+		jobs=1 # they share the server
+		run_programs build/test/tests/system
+	)
+	sh deploy/postgres.sh remove "$scratch/postgres"
+}
+
+suite_asyncapi() {
+	command -v npm >/dev/null || { cannot_run "there is no npm"; return; }
+	sh tests/asyncapi/run.sh build/asyncapi >"$scratch/asyncapi"
+	status=$?
+	cat "$scratch/asyncapi"
+	count_tap "$scratch/asyncapi" "$status"
+}
+
+# Debian's modules, by the python3 of PATH if that one has them.
+find_python() {
+	for python in python3 /usr/bin/python3; do
+		"$python" -c 'import pytest, psycopg2, confluent_kafka, avro' 2>/dev/null && return
+	done
+	cannot_run "python3 lacks one of pytest, psycopg2, confluent_kafka, avro"
+	return 1
+}
+
+run_pytest() {
+	find_python || return 0
+	CAMPAIGN_TEST_DIR=$scratch PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
+		"$python" -m pytest -p no:cacheprovider --tb=short -v --durations=10 "$@" >"$scratch/pytest"
+	status=$?
+	cat "$scratch/pytest"
+	count_pytest "$scratch/pytest" "$status"
+	rm -rf "$logs/$suite"
+	[ "$status" -eq 0 ] || cp -r "$scratch/tests" "$logs/$suite" 2>/dev/null || : # the workers' whole logs
+}
+
+suite_system() {
+	build all && build VARIANT=test all || return
+	sh deploy/kafka.sh fetch || { cannot_run "Apache Kafka cannot be fetched"; return; }
+	run_pytest tests/system --ignore=tests/system/test_demo.py
+}
+
+suite_demo() {
+	build all || return
+	run_pytest tests/system/test_demo.py
+}
+
+# --------------------------------------------------------------------------------------------------------------------
+
+sh deploy/deps.sh build run test || echo 'run.sh: something is missing; what needs it cannot run' >&2
+mkdir -p "$logs"
+for suite in $suites; do run_suite "$suite"; done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
