@@ -6,7 +6,8 @@
  * A value is walked by a guard before avro-c sees it (lengths, counts, ranges, UTF-8, trailing bytes), decoded with the
  * writer's schema, mapped to our fields by index, and missing fields get their defaults here: avro-c's resolvers do not
  * fill defaults.
- * A codec is not thread-safe: one per lane. */
+ * A codec is not thread-safe: one per lane. Make them one after another: avro-c's error text, which refused schemas write
+ * to, is shared between threads. */
 #ifndef CODEC_H
 #define CODEC_H
 
@@ -33,7 +34,8 @@ int codec_add_schema_id(struct codec *codec, uint32_t id, const char *schema_jso
 
 /* Decodes a command's value into command (strings in arena, lead_ids in the order received, digest not yet computed).
  * -1 with FAULT_REJECT: reason is REASON_UNDECODABLE, REASON_TOO_LARGE, REASON_TOMBSTONE or REASON_UNKNOWN_SCHEMA, and
- * fault->msg says what is wrong and at which byte, without payload bytes. Nothing stays allocated outside the arena. */
+ * fault->msg says what is wrong and at which byte, without payload bytes. What stays allocated outside the arena is
+ * bounded, whatever was received. */
 int codec_decode_command(struct codec *codec, const void *value, size_t size, struct arena *arena, struct command *command,
 			 enum reason *reason, struct fault *fault) MUST_CHECK;
 int codec_decode_result(struct codec *codec, const void *value, size_t size, struct arena *arena, struct result *result,

@@ -78,7 +78,8 @@ static int walk_range(struct walk *walk, int64_t least, int64_t most, const char
 	if (walk_long(walk, value) != 0)
 		return -1;
 	if (*value < least || *value > most)
-		return refuse(walk, start, "%s is out of range: %" PRId64 ", not %" PRId64 " to %" PRId64, what, *value, least, most);
+		return refuse(walk, start, "%s is out of range: %" PRId64 ", not %" PRId64 " to %" PRId64, what, *value, least,
+			      most);
 	return 0;
 }
 
@@ -132,7 +133,8 @@ static int walk_blocks(struct walk *walk, avro_schema_t element, bool keys)
 			block = walk->pos;
 		}
 		if ((uint64_t)count > GUARD_VALUES_MAX - walk->values)
-			return refuse(walk, start, "a block of %" PRId64 " values, at most %zu in a record", count, GUARD_VALUES_MAX);
+			return refuse(walk, start, "a block of %" PRId64 " values, at most %zu in a record", count,
+				      GUARD_VALUES_MAX);
 		while (count-- > 0)
 			if ((keys && walk_block_of_bytes(walk, true) != 0) || walk_value(walk, element) != 0)
 				return -1;

@@ -44,7 +44,8 @@ static const struct reason_info reasons[REASON_COUNT] = {
 	[REASON_AUDIENCE_TOO_LARGE] = { "audience_too_large", 400, "VALIDATION_ERROR",
 					"The audience has more leads than one campaign may select.", false, false },
 	[REASON_LEAD_ACTIVE] = { "lead_active", 409, "CONFLICT", "A lead is enrolled in an active workflow.", false, false },
-	[REASON_DATABASE_ERROR] = { "database_error", 500, "INTERNAL_ERROR", "The command could not be processed.", false, true },
+	[REASON_DATABASE_ERROR] = { "database_error", 500, "INTERNAL_ERROR",
+				    "The command could not be processed.", false, true },
 	[REASON_ROWS_LOCKED] = { "rows_locked", 502, "UPSTREAM_ERROR",
 				 "What the command needs stayed locked; nothing was written.", true, false },
 };
@@ -63,13 +64,19 @@ enum reason reason_find(const char *word)
 	return reason;
 }
 
+static bool is_id_char(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+}
+
 bool id_is_well_formed(const char *id)
 {
-	size_t len;
+	size_t len = 0;
 
 	if (id == NULL)
 		return false;
-	len = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+	while (len <= ID_MAX && is_id_char(id[len]))
+		len++;
 	return len >= 1 && len <= ID_MAX && id[len] == '\0' && strncmp(id, "sk_", 3) != 0;
 }
 

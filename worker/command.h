@@ -115,7 +115,8 @@ void command_digest(const struct command *command, uint8_t digest[DIGEST_BYTES])
 
 /* Copies what the result repeats of the command: ids that are well-formed (others stay NULL) and issuedAt. */
 void result_describe(struct result *result, const struct command *command);
-/* Turns result into the refusal of that reason; details is borrowed (arena). */
+/* Turns result into the refusal of that reason; details is borrowed (arena), NULL is "". Clears what a 201 has and
+ * retry-after: set that afterwards. */
 void result_refuse(struct result *result, enum reason reason, const char *details);
 /* Turns result into the 201 with that campaign (borrowed). */
 void result_accept(struct result *result, const struct campaign *campaign, bool draft_existed);

@@ -26,8 +26,11 @@ static const struct standard {
 	{ ALL, "reconnect.backoff.max.ms", "2000" },
 	/* A transactional producer's follows transaction.timeout.ms. */
 	{ CONSUMER | PLAIN | ADMIN, "socket.timeout.ms", "10000" },
-	{ CONSUMER, "session.timeout.ms", "10000" },
-	{ CONSUMER, "heartbeat.interval.ms", "2000" },
+	/* The least that a broker takes without being told otherwise (group.min.session.timeout.ms). It is how long a group
+	 * waits for a member that was killed, also when the same worker is back at once. A member that is taken for dead too
+	 * early costs a rebalance and no more: the fence does not rest on it. */
+	{ CONSUMER, "session.timeout.ms", "6000" },
+	{ CONSUMER, "heartbeat.interval.ms", "1000" }, /* members learn of a rebalance by a heartbeat's answer */
 	{ CONSUMER, "fetch.wait.max.ms", "500" }, /* records that arrive meanwhile are sent at once */
 	{ CONSUMER, "fetch.error.backoff.ms", "100" },
 	/* A lane's memory: records fetched ahead (with queued.max.messages.kbytes, below). Before 2.2 the fetcher looks again

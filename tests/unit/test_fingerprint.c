@@ -1,6 +1,6 @@
 /* Parsing Canonical Form and CRC-64-AVRO. The expected forms and fingerprints were computed by the reference
  * implementation (org.apache.avro 1.11.3, SchemaNormalization.toParsingForm and parsingFingerprint64); those of the
- * primitive types are the specification's own test vectors. */
+ * primitive types and of the three named "foo" are the specification's own test vectors. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,6 +27,15 @@ static const struct {
 	  0x4fc016dac3201965 },
 	{ "{\"type\": \"string\"}", "\"string\"", 0x8f014872634503c7 },
 	{ "[]", "[]", 0xeec6e173d23fb9d1 },
+	{ "{\"fields\":[], \"type\":\"record\", \"name\":\"foo\"}",
+	  "{\"name\":\"foo\",\"type\":\"record\",\"fields\":[]}",
+	  (uint64_t)INT64_C(-4824392279771201922) },
+	{ "{\"type\":\"enum\", \"name\":\"foo\", \"symbols\":[\"A1\"]}",
+	  "{\"name\":\"foo\",\"type\":\"enum\",\"symbols\":[\"A1\"]}",
+	  (uint64_t)INT64_C(-6342190197741309591) },
+	{ "{\"type\":\"fixed\", \"name\":\"foo\", \"size\":15}",
+	  "{\"name\":\"foo\",\"type\":\"fixed\",\"size\":15}",
+	  (uint64_t)INT64_C(1756455273707447556) },
 	{ "[\"null\", {\"type\": \"string\", \"avro.java.string\": \"String\"}]",
 	  "[\"null\",\"string\"]",
 	  0x9845f21eb77ec49d },
