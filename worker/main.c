@@ -168,7 +168,12 @@ static bool parse_number(const char *text, long long least, long long most, long
 
 static int usage_error(const char *what, const char *value)
 {
-	fprintf(stderr, "campaign-worker: %s%s%s\nTry: campaign-worker --help\n", what, value ? ": " : "", value ? value : "");
+	const char *nearest = value && strncmp(value, "--", 2) == 0 ? config_nearest(FOR_WORKER, value + 2) : NULL;
+
+	fprintf(stderr, "campaign-worker: %s%s%s", what, value ? ": " : "", value ? value : "");
+	if (nearest)
+		fprintf(stderr, "; did you mean --%s?", nearest);
+	fputs("\nTry: campaign-worker --help\n", stderr);
 	return EXIT_USAGE;
 }
 
@@ -191,7 +196,7 @@ static int command_topics(const struct config *config, int argc, char **argv)
 			return usage_error("topics: bad option", optarg);
 	}
 	if (optind < argc)
-		return usage_error("topics: what is this", argv[optind]);
+		return usage_error("topics: not understood", argv[optind]);
 	differences = topics_create(config, (int)partitions, (int)results, (int)replication, say_finding, NULL, &fault);
 	return differences < 0 ? complain(&fault) : differences > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -215,7 +220,7 @@ static int command_resume(const struct config *config, int argc, char **argv)
 			return usage_error("resume: bad option", optarg);
 	}
 	if (optind < argc)
-		return usage_error("resume: what is this", argv[optind]);
+		return usage_error("resume: not understood", argv[optind]);
 	if (partition < 0 || from == -1)
 		return usage_error("resume: both --partition P and --from OFFSET|earliest are needed", NULL);
 	return resume_order(config, (int)partition, from, say, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
@@ -235,11 +240,11 @@ static int dispatch(const struct config *config, int argc, char **argv)
 		else if (argc == 1)
 			config_print_markdown();
 		else
-			return usage_error("settings: what is this", argv[1]);
+			return usage_error("settings: not understood", argv[1]);
 		return EXIT_SUCCESS;
 	}
 	if (argc > 1)
-		return usage_error("what is this", argv[1]);
+		return usage_error("not understood", argv[1]);
 	if (strcmp(command, "run") == 0)
 		return command_run(config);
 	if (strcmp(command, "migrate") == 0)
