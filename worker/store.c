@@ -139,7 +139,8 @@ static int holds(struct pg *pg, const char *condition, bool *yes, struct fault *
 }
 
 /* Plans are made once and for all sizes of tables: every access is meant to be an index look-up (worker/sql/execute.sql),
- * also where the tables were empty when it was planned. Written as statements, because poolers refuse start-up parameters.
+ * also where the tables were empty when it was planned; and a subplan is hashed however large it is thought to be (what it
+ * holds is bounded by the statement). Written as statements, because poolers refuse start-up parameters.
  * client_connection_check_interval: a statement that waits for a lock must not run after its client is gone. */
 static int set_up_session(struct store *store, struct fault *fault)
 {
@@ -150,7 +151,7 @@ static int set_up_session(struct store *store, struct fault *fault)
 		 "SET search_path = pg_catalog, public, pg_temp; SET TimeZone = 'UTC'; SET client_min_messages = warning;"
 		 "SET lock_timeout = %d; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d;"
 		 "SET client_connection_check_interval = 500; SET plan_cache_mode = force_generic_plan; SET jit = off;"
-		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off",
+		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET hash_mem_multiplier = 1000",
 		 s->lock_timeout_ms, s->statement_timeout_ms, s->idle_in_transaction_ms);
 	return pg_run(store->pg, sql, fault);
 }
@@ -210,6 +211,7 @@ static const struct statement {
 	{ "lock", sql_lock },
 	{ "execute", sql_execute },
 	{ "claim", sql_claim },
+	{ "unblock", sql_unblock },
 	{ "owners", "SELECT partition, group_id FROM partition_owner "
 		    "WHERE cluster_id = $1::text AND topic = $2::text AND group_id <> $3::text AND partition = ANY ($4::int[])" },
 	{ "resumed", "UPDATE partition_owner SET resume_from = NULL, confirmed_offset = $6::bigint "
@@ -320,6 +322,22 @@ static int send_claim(struct store *store, const char *cluster_id, const char *t
 	return pg_send(store->pg, NULL, "COMMIT", NULL, fault);
 }
 
+/* A claim that waited in vain for a row's lock is to be tried again, after what may hold it for ever was ended. */
+static void unblock_claim(struct store *store, const char *cluster_id, const char *topic, const struct claim *claims, size_t n,
+			  struct fault *fault)
+{
+	struct pg_params *params = owner_params(store, cluster_id, topic);
+	struct pg_result *result;
+	struct fault other;
+
+	add_partitions(params, claims, n);
+	if (run_one(store, "unblock", &result, &other) < 0)
+		return;
+	if (pg_int8(result, 0, 0) > 0)
+		fault_set(fault, FAULT_RETRY, "a session that waits for its client held these partitions: it was ended");
+	pg_result_free(result);
+}
+
 int store_claim(struct store *store, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
 		struct fault *fault)
 {
@@ -332,7 +350,13 @@ int store_claim(struct store *store, const char *cluster_id, const char *topic, 
 	if (send_claim(store, cluster_id, topic, claims, n, fault) < 0 || pg_sync(store->pg, fault) < 0 ||
 	    pg_receive(store->pg, NULL, fault) < 0 || pg_receive(store->pg, &rows, fault) < 0 ||
 	    pg_receive(store->pg, &others, fault) < 0) {
+		bool locked = strcmp(fault->sqlstate, "55P03") == 0;
+
+		if (locked)
+			fault->kind = FAULT_RETRY;
 		give_up(store, fault);
+		if (locked)
+			unblock_claim(store, cluster_id, topic, claims, n, fault);
 		goto out;
 	}
 	(void)pg_commit_was_doubtful(store->pg);
@@ -585,6 +609,21 @@ static void add_fence(struct store *store, const struct fence *fence)
 	pg_array_end(params);
 }
 
+int store_confirm(struct store *store, const struct fence *fence, struct fault *fault)
+{
+	struct pg_result *result;
+	int done;
+
+	if (!pg_connected(store->pg))
+		return not_connected(fault);
+	add_fence(store, fence);
+	done = run_one(store, "fence", &result, fault);
+	if (done < 0 && store_classify(fault->sqlstate) == FAULT_FENCED)
+		fault->kind = FAULT_FENCED;
+	pg_result_free(result);
+	return done;
+}
+
 /* Adds a text of every command as one array. */
 static void add_texts(struct pg_params *params, struct job *const *jobs, size_t n, size_t member)
 {
@@ -661,7 +700,7 @@ static void add_commands(struct store *store, struct job *const *jobs, size_t n)
 	pg_add_int4(params, store->settings.audience_leads_max);
 }
 
-enum stage { STAGE_BEGIN, STAGE_FENCE, STAGE_LOCK, STAGE_EXECUTE, STAGE_END, STAGES };
+enum stage { STAGE_BEGIN, STAGE_FENCE, STAGE_LOCK, STAGE_EXECUTE, STAGE_CONSTRAINTS, STAGE_END, STAGES };
 
 struct execution {
 	struct store *store;
@@ -675,6 +714,8 @@ struct execution {
 
 static bool is_skipped(const struct execution *execution, enum stage stage)
 {
+	if (stage == STAGE_CONSTRAINTS)
+		return execution->end == STORE_COMMIT;
 	return execution->count == 0 && (stage == STAGE_LOCK || stage == STAGE_EXECUTE);
 }
 
@@ -694,6 +735,8 @@ static int send_stage(struct execution *execution, enum stage stage, struct faul
 	case STAGE_EXECUTE:
 		add_commands(store, execution->jobs, execution->count);
 		return pg_send(store->pg, "execute", NULL, &store->params, fault);
+	case STAGE_CONSTRAINTS: /* a probe is to meet what would be checked at the COMMIT, too */
+		return pg_send(store->pg, NULL, "SET CONSTRAINTS ALL IMMEDIATE", NULL, fault);
 	default:
 		return pg_send(store->pg, NULL, execution->end == STORE_COMMIT ? "COMMIT" : "ROLLBACK", NULL, fault);
 	}

@@ -358,7 +358,8 @@ static void test_rate_limit_is_exact(void **state)
 		set_rate(interval_us, burst, tat);
 		for (size_t i = 0; i < n; i++) {
 			at_ms += rand() % 3 ? rand() % 1500 : -(rand() % 200);
-			jobs[i] = COMMAND(.key = rand() % 4 ? "demo-key-slow" : "demo-key-full", .stamp_ms = at_ms, .audience = "aud_empty");
+			jobs[i] = rand() % 4 ? COMMAND(.key = "demo-key-slow", .stamp_ms = at_ms, .audience = "aud_empty") :
+					       COMMAND(.audience = "aud_empty");
 		}
 		execute_all(jobs, n);
 		for (size_t i = 0; i < n; i++) {
@@ -551,9 +552,11 @@ static void test_ten_thousand_lead_ids(void **state)
 	struct job *good = COMMAND(.audience = "big", .leads = many_leads(50001, 60000)),
 		   *folder = COMMAND(.audience = "big_folder", .leads = many_leads(25001, 35000)),
 		   *bad = COMMAND(.audience = "half_1", .leads = many_leads(29996, 39995));
-	int64_t start_ms = clock_monotonic_ms();
+	int64_t start_ms;
 
 	(void)state;
+	run_sql("ANALYZE"); /* plans change; none may become quadratic */
+	start_ms = clock_monotonic_ms();
 	EXECUTE(good, folder, bad);
 	assert_true(clock_monotonic_ms() - start_ms < 5000);
 	assert_created(good);

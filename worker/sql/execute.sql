@@ -75,8 +75,9 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHERE r.rated IS NULL AND c.account_group_id = r.ag AND c.id = r.source AND c.deleted_at IS NULL OFFSET 0) AS c ON true
 	LEFT JOIN LATERAL (SELECT a.id, a.kind, a.ready, a.lead_count FROM audiences AS a
 		WHERE r.rated IS NULL AND a.account_group_id = r.ag AND a.id = r.audience OFFSET 0) AS a ON true
-	LEFT JOIN LATERAL (SELECT array_agg(l.id) AS lists, sum(l.lead_count) AS lead_count,
-			min(l.id) FILTER (WHERE NOT l.ready) AS populating FROM audiences AS l
+	LEFT JOIN LATERAL (SELECT array_agg(l.id) AS lists, min(l.id) FILTER (WHERE NOT l.ready) AS populating,
+			sum(CASE WHEN l.lead_count > 0 THEN l.lead_count ELSE 2147483647 END) AS lead_count
+		FROM audiences AS l
 		WHERE a.kind = 'folder' AND l.account_group_id = r.ag AND l.parent_id = r.audience OFFSET 0) AS f ON true
 ), matched AS MATERIALIZED ( -- the leads to select: the wanted ones that are members, or all members up to one too many
 	SELECT f.*, CASE
@@ -90,7 +91,7 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists)
 				UNION SELECT u.lead_id FROM u WHERE false)
 			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $12::int + 1) AS s ORDER BY s.lead_id)
-		WHEN f.lead_count <= 12 * cardinality(f.leads) THEN ARRAY( -- a small audience: one range scan and a hash
+		WHEN f.lead_count BETWEEN 1 AND 12 * cardinality(f.leads) THEN ARRAY( -- a small audience: one range scan and a hash
 			SELECT w FROM unnest(f.leads) AS w
 			WHERE (w IN (SELECT m.lead_id FROM audience_leads AS m
 				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists))) IS TRUE)
@@ -110,16 +111,14 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		FROM matched AS m
 	) AS m
 	LEFT JOIN LATERAL (
-		SELECT e.lead_id, e.campaign_id, e.status
-		FROM (
-			SELECT e.lead_id, e.campaign_id, a.status
-			FROM campaign_leads AS e
-			CROSS JOIN LATERAL (SELECT a.status FROM campaigns AS a
-				WHERE a.account_group_id = m.ag AND a.id = e.campaign_id AND a.status IN ('running', 'paused')
-					AND a.deleted_at IS NULL OFFSET 0) AS a
-			WHERE m.members IS NULL AND e.account_group_id = m.ag AND e.lead_id = ANY (m.targets) AND e.state = 'enrolled'
-			OFFSET 0
-		) AS e
+		SELECT e.lead_id, e.campaign_id, a.status
+		FROM unnest(m.targets) AS t (lead_id)
+		CROSS JOIN LATERAL (SELECT e.lead_id, e.campaign_id FROM campaign_leads AS e
+			WHERE e.account_group_id = m.ag AND e.lead_id = t.lead_id AND e.state = 'enrolled' OFFSET 0) AS e
+		CROSS JOIN LATERAL (SELECT a.status FROM campaigns AS a
+			WHERE a.account_group_id = m.ag AND a.id = e.campaign_id AND a.status IN ('running', 'paused')
+				AND a.deleted_at IS NULL OFFSET 0) AS a
+		WHERE m.members IS NULL
 		ORDER BY e.lead_id, e.campaign_id LIMIT 1
 	) AS b ON true
 ), written AS ( -- rule 12
