@@ -27,6 +27,7 @@ struct outlet {
 	char *results, *dead_letters, *group;
 	size_t dead_letter_bytes; /* shrinks when a broker refuses a dead letter's size */
 	bool size_refused;        /* since the transaction began */
+	bool record_open;         /* a record failed that a broker may have taken, or may take yet */
 	bool spent, fenced;
 	struct watch watch;
 };
@@ -38,14 +39,10 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void 
 	(void)rk;
 	if (message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
 		outlet->size_refused = true;
+	if (message->err && rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED)
+		outlet->record_open = true;
 	if (message->err && message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE && message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
 		log_warn("produce_failed", rd_kafka_err2str(message->err), "topic", rd_kafka_topic_name(message->rkt));
-}
-
-static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
-{
-	(void)rk, (void)opaque;
-	log_warn("producer_error", reason, "error", rd_kafka_err2name((rd_kafka_resp_err_t)err));
 }
 
 static int make_producer(struct outlet *outlet, const struct config *config, const char *transactional_id, struct fault *fault)
@@ -60,8 +57,8 @@ static int make_producer(struct outlet *outlet, const struct config *config, con
 		return -1;
 	}
 	rd_kafka_conf_set_opaque(conf, outlet);
+	/* No error callback: nobody polls between transactions, so its events would pile up; without one they are logged. */
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
-	rd_kafka_conf_set_error_cb(conf, on_error);
 	outlet->rk = kafka_new_take(conf, KAFKA_TRANSACTIONAL_PRODUCER, fault);
 	return outlet->rk ? 0 : -1;
 }
@@ -204,7 +201,7 @@ static bool is_lower_hex(const char *s, size_t n)
 	return strspn(s, "0123456789abcdef") >= n;
 }
 
-/* version "-" trace-id "-" parent-id "-" trace-flags (W3C Trace Context, 3.2). */
+/* version "-" trace-id "-" parent-id "-" trace-flags; neither id is all zeros (W3C Trace Context, 3.2). */
 static bool is_traceparent(const struct header *header)
 {
 	char s[56];
@@ -214,7 +211,8 @@ static bool is_traceparent(const struct header *header)
 	memcpy(s, header->value, 55);
 	s[55] = '\0';
 	return is_lower_hex(s, 2) && s[2] == '-' && is_lower_hex(s + 3, 32) && s[35] == '-' && is_lower_hex(s + 36, 16) &&
-	       s[52] == '-' && is_lower_hex(s + 53, 2) && memcmp(s, "ff", 2) != 0;
+	       s[52] == '-' && is_lower_hex(s + 53, 2) && memcmp(s, "ff", 2) != 0 && strspn(s + 3, "0") < 32 &&
+	       strspn(s + 36, "0") < 16;
 }
 
 static bool is_tracestate(const struct header *header)
@@ -302,11 +300,11 @@ static void add_original_headers(rd_kafka_headers_t *headers, const struct recor
 	for (size_t i = 0; i < record->header_count && kept < HEADERS_MAX; i++) {
 		const struct header *header = &record->headers[i];
 
+		if (is_our_header(header->name))
+			continue;
 		bytes += strlen(header->name) + header->size;
 		if (bytes > HEADER_BYTES_MAX)
 			break;
-		if (is_our_header(header->name))
-			continue;
 		add_header(headers, header->name, header->value, header->size);
 		kept++;
 	}
@@ -351,12 +349,12 @@ static int produce_dead_letter(struct outlet *outlet, const struct job *job, str
 	add_text_header(headers, "reason", reason_info(job->reason)->word);
 	if (job->answerable)
 		add_text_header(headers, "answered", job->result.error_code);
-	if (size > outlet->dead_letter_bytes) {
-		add_truncation(headers, record);
-		size = outlet->dead_letter_bytes;
-	}
 	if (key_size > outlet->dead_letter_bytes)
 		key_size = outlet->dead_letter_bytes;
+	if (size > outlet->dead_letter_bytes - key_size) { /* together they have to fit */
+		add_truncation(headers, record);
+		size = outlet->dead_letter_bytes - key_size;
+	}
 	return produce_take_headers(outlet, outlet->dead_letters, record->key, key_size, record->value, size, headers, fault);
 }
 
@@ -430,7 +428,7 @@ static bool is_doubtful(const struct outlet *outlet)
 	for (size_t i = 0; i < sizeof apis / sizeof apis[0]; i++)
 		if (watch_is_doubtful(&outlet->watch, apis[i]))
 			return true;
-	return false;
+	return outlet->record_open;
 }
 
 int outlet_publish(struct outlet *outlet, struct codec *codec, const struct publication *publication, struct arena *arena,

@@ -124,6 +124,39 @@ static void test_a_passed_probe_lets_the_batch_through(void **state)
 	assert_int_equal(breaker.probe, 0);
 }
 
+/* A draft that is written while it is open (the others of its batch were refused by the rules) shows that it may close. */
+static void test_a_written_draft_closes_it(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 2);
+	assert_false(breaker_succeeded(&breaker));
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "22003")); /* whatever fails while it is open */
+	assert_string_equal(breaker.cause, "23514");
+	assert_true(breaker_succeeded(&breaker));
+	assert_false(breaker.open);
+	assert_false(breaker_failed(&breaker, "23514"));
+}
+
+/* The row that a dropped batch broke off is taken up again. */
+static void test_a_drop_restores_the_row(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 3);
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_false(breaker_failed(&breaker, "23514"));
+	breaker_published(&breaker);
+	assert_false(breaker_failed(&breaker, "22003"));
+	breaker_dropped(&breaker);
+	assert_string_equal(breaker.cause, "23514");
+	assert_true(breaker_failed(&breaker, "23514"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +167,8 @@ int main(void)
 		cmocka_unit_test(test_counts_over_batches),
 		cmocka_unit_test(test_stays_open_over_a_drop),
 		cmocka_unit_test(test_a_passed_probe_lets_the_batch_through),
+		cmocka_unit_test(test_a_written_draft_closes_it),
+		cmocka_unit_test(test_a_drop_restores_the_row),
 	};
 
 	return cmocka_run_group_tests_name("breaker", tests, NULL, NULL);
