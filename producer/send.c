@@ -53,7 +53,7 @@ struct send {
 	long submitted, published, succeeded, refused, missing, unpublished, unusable;
 };
 
-enum { TRACE_ID = 256, ACCOUNT_GROUP, CAMPAIGN, AUDIENCE, NAME, LEAD, EXPIRES_IN_MS, API_KEY_FILE, TRACEPARENT, TRACESTATE,
+enum { TRACE_ID = 256, ACCOUNT_GROUP, CAMPAIGN, AUDIENCE, NAME, LEAD, EXPIRES_IN_MS, API_KEY_FILE, API_KEY, TRACEPARENT, TRACESTATE,
 	      WAIT, HTTP, TIMEOUT, HELP };
 
 static const struct option options[] = {
@@ -65,6 +65,7 @@ static const struct option options[] = {
 	{ "lead", required_argument, NULL, LEAD },
 	{ "expires-in-ms", required_argument, NULL, EXPIRES_IN_MS },
 	{ "api-key-file", required_argument, NULL, API_KEY_FILE },
+	{ "api-key", required_argument, NULL, API_KEY }, /* or it would count as an abbreviation, and its value be quoted */
 	{ "traceparent", required_argument, NULL, TRACEPARENT },
 	{ "tracestate", required_argument, NULL, TRACESTATE },
 	{ "wait", no_argument, NULL, WAIT },
@@ -116,6 +117,9 @@ static int take_option(struct send *send, int option, char *value)
 	case API_KEY_FILE:
 		send->api_key_file = value;
 		return 0;
+	case API_KEY:
+		tool_complain("send: an API key does not belong on a command line: --api-key-file FILE, or CAMPAIGN_API_KEY");
+		return -1;
 	case TRACEPARENT:
 		send->trace.traceparent = value;
 		return 0;

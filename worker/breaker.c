@@ -10,8 +10,8 @@ void breaker_init(struct breaker *breaker, int limit)
 
 bool breaker_failed(struct breaker *breaker, const char *sqlstate)
 {
-	if (breaker->disarmed)
-		return false;
+	if (breaker->disarmed || breaker->open)
+		return breaker->open;
 	if (strcmp(breaker->cause, sqlstate) != 0) {
 		snprintf(breaker->cause, sizeof breaker->cause, "%s", sqlstate);
 		breaker->run = 0;
@@ -23,10 +23,14 @@ bool breaker_failed(struct breaker *breaker, const char *sqlstate)
 	return true;
 }
 
-void breaker_succeeded(struct breaker *breaker)
+bool breaker_succeeded(struct breaker *breaker)
 {
+	bool closed = breaker->open;
+
 	breaker->run = 0;
 	breaker->cause[0] = '\0';
+	breaker->open = false;
+	return closed;
 }
 
 void breaker_probed(struct breaker *breaker, bool passed)
@@ -35,7 +39,6 @@ void breaker_probed(struct breaker *breaker, bool passed)
 		breaker->probe++;
 		return;
 	}
-	breaker->open = false;
 	breaker->disarmed = true;
 	breaker_succeeded(breaker);
 }
@@ -44,10 +47,13 @@ void breaker_published(struct breaker *breaker)
 {
 	breaker->disarmed = false;
 	breaker->published_run = breaker->run;
+	memcpy(breaker->published_cause, breaker->cause, sizeof breaker->cause);
 }
 
 void breaker_dropped(struct breaker *breaker)
 {
-	if (!breaker->open)
-		breaker->run = breaker->published_run;
+	if (breaker->open)
+		return;
+	breaker->run = breaker->published_run;
+	memcpy(breaker->cause, breaker->published_cause, sizeof breaker->cause);
 }

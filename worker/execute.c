@@ -38,22 +38,33 @@ static int execute_patiently(struct lane *lane, size_t first, size_t n, int trie
 	return -1;
 }
 
-static bool has_executable(const struct lane *lane, size_t first, size_t n)
+static bool writes_draft(const struct job *job)
 {
-	for (size_t i = first; i < first + n; i++)
-		if (lane->order[i]->executable)
-			return true;
-	return false;
+	return job->executable && job->reason == REASON_NONE && !job->result.draft_existed;
+}
+
+static void note_success(struct lane *lane, size_t first, size_t n)
+{
+	for (size_t i = first; i < first + n; i++) {
+		if (!writes_draft(lane->order[i]))
+			continue;
+		if (breaker_succeeded(&lane->breaker))
+			log_info("breaker_closed", "a draft was written: commands are answered again");
+		return;
+	}
 }
 
 /* The command failed alone: it is answered, unless that happens to one after the other. */
-static int answer_failure(struct lane *lane, struct job *job, struct fault *fault)
+static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 {
+	struct job *job = lane->order[place];
 	bool locked = fault->kind == FAULT_RETRY;
 
-	if (breaker_failed(&lane->breaker, fault->sqlstate))
-		return fault_set(fault, FAULT_WAIT, "%d commands in a row failed in the database for one cause (SQLSTATE %s): none is "
-				 "answered any more until a probe passes", lane->breaker.run, lane->breaker.cause);
+	if (breaker_failed(&lane->breaker, fault->sqlstate)) {
+		lane->breaker.probe = place + 1; /* those before it are known */
+		return fault_set(fault, FAULT_WAIT, "%d commands in a row failed in the database for one cause (SQLSTATE %s): none "
+				 "is answered any more until a probe passes", lane->breaker.run, lane->breaker.cause);
+	}
 	job->reason = locked ? REASON_ROWS_LOCKED : REASON_DATABASE_ERROR;
 	job->executable = false;
 	job->dead_letter = reason_info(job->reason)->dead_letter;
@@ -70,14 +81,13 @@ static int execute_range(struct lane *lane, size_t first, size_t n, int tries, s
 	size_t part = (n + SPLIT_INTO - 1) / SPLIT_INTO;
 
 	if (execute_patiently(lane, first, n, tries, fault) == 0) {
-		if (has_executable(lane, first, n))
-			breaker_succeeded(&lane->breaker);
+		note_success(lane, first, n);
 		return 0;
 	}
 	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
 		return -1;
 	if (n == 1) {
-		if (answer_failure(lane, lane->order[first], fault) < 0)
+		if (answer_failure(lane, first, fault) < 0)
 			return -1;
 		return execute_patiently(lane, first, 1, LOCK_TRIES, fault);
 	}
@@ -91,29 +101,39 @@ static int execute_range(struct lane *lane, size_t first, size_t n, int tries, s
 	return 0;
 }
 
-/* While the breaker is open: one command, judged and rolled back; another one each time. */
+/* The place in the batch of the command whose turn it is; there is an executable one. */
+static size_t choose_probe(const struct lane *lane)
+{
+	size_t i = lane->breaker.probe % lane->count;
+
+	while (!lane->order[i]->executable)
+		i = (i + 1) % lane->count;
+	return i;
+}
+
+/* While the breaker is open: one command, judged and rolled back; another one each time. One that the rules refuse tells
+ * nothing, and the next has its turn; a batch of only such commands can be answered whatever ails the database. */
 static int probe(struct lane *lane, struct fault *fault)
 {
-	size_t executable = 0, chosen;
+	size_t executable = 0;
 
 	for (size_t i = 0; i < lane->count; i++)
 		executable += lane->order[i]->executable;
-	if (executable == 0)
-		return 0;
-	chosen = lane->breaker.probe % executable;
-	for (size_t i = 0; i < lane->count; i++) {
-		if (!lane->order[i]->executable || chosen-- > 0)
-			continue;
-		if (execute_once(lane, i, 1, STORE_ROLLBACK, fault) == 0) {
-			breaker_probed(&lane->breaker, true);
+	for (size_t tried = 0; tried < executable; tried++) {
+		size_t i = lane->breaker.probe = choose_probe(lane);
+
+		if (execute_once(lane, i, 1, STORE_ROLLBACK, fault) < 0) {
+			if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+				return -1;
+			breaker_probed(&lane->breaker, false);
+			return fault_set(fault, FAULT_WAIT, "the database still refuses every command (SQLSTATE %s): nothing is answered",
+					 lane->breaker.cause);
+		}
+		breaker_probed(&lane->breaker, writes_draft(lane->order[i]));
+		if (!lane->breaker.open) {
 			log_info("breaker_closed", "a probe passed: commands are answered again");
 			return 0;
 		}
-		if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
-			return -1;
-		breaker_probed(&lane->breaker, false);
-		return fault_set(fault, FAULT_WAIT, "the database still refuses every command (SQLSTATE %s): nothing is answered",
-				 lane->breaker.cause);
 	}
 	return 0;
 }

@@ -1,6 +1,7 @@
 #include "intake.h"
 
 #include <librdkafka/rdkafka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,14 +11,17 @@
 #include "log.h"
 #include "watch.h"
 
+#define SPARE 16 /* records that come along while there is no room and only the group is served */
+
 struct running {
 	int32_t partition;
 	int64_t next; /* offset after the last record that entered the queue */
+	char unreadable[256]; /* why what follows cannot be read; empty: it can */
 };
 
 struct intake {
 	rd_kafka_t *rk;
-	char *topic;
+	char *topic, *group;
 	int room;           /* records the queue may hold */
 	size_t room_bytes;
 	struct watch watch;
@@ -30,10 +34,12 @@ struct intake {
 	struct running *running;
 	size_t running_count;
 	bool paused;
+	bool fetching;      /* librdkafka has partitions to fetch */
 	int partition_count;
 
 	rd_kafka_message_t **queue; /* fetched, [0, taken) handed out, [taken, count) waiting */
 	size_t taken, count, bytes;
+	int beyond;                 /* came without room, since there was room */
 	struct fault fatal; /* recorded by callbacks */
 };
 
@@ -58,8 +64,8 @@ static void forget_metadata(struct intake *intake)
 	intake->metadata = NULL;
 }
 
-/* Replaces what librdkafka fetches. The list may be empty; NULL would answer a revoke. */
-static int assign(struct intake *intake, const struct running *running, size_t n, struct fault *fault)
+/* The list may be empty; NULL would answer a revoke. */
+static int replace(struct intake *intake, const struct running *running, size_t n, struct fault *fault)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
 	rd_kafka_resp_err_t err;
@@ -71,7 +77,18 @@ static int assign(struct intake *intake, const struct running *running, size_t n
 	if (err)
 		return fault_set(fault, FAULT_REBUILD, "cannot assign %zu partitions of %s: %s", n, intake->topic,
 				 rd_kafka_err2str(err));
+	intake->fetching = n > 0;
 	return 0;
+}
+
+/* Replaces what librdkafka fetches, by way of nothing: it aborts the process when a partition is taken away a second time
+ * before the first stop was reported back to its main thread (assertion on rktp_started, 2.0.2 and later). A call that only
+ * adds, in between, lets that report come first. */
+static int assign(struct intake *intake, const struct running *running, size_t n, struct fault *fault)
+{
+	if (intake->fetching && n > 0 && replace(intake, NULL, 0, fault) < 0)
+		return -1;
+	return replace(intake, running, n, fault);
 }
 
 static void on_assign(struct intake *intake, const rd_kafka_topic_partition_list_t *list)
@@ -95,6 +112,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic
 	struct intake *intake = opaque;
 
 	intake->serial++;
+	intake->fetching = false;
 	forget_running(intake);
 	forget_metadata(intake);
 	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
@@ -109,17 +127,24 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic
 	rd_kafka_assign(rk, NULL);
 }
 
-static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+/* Errors of the consumer come in place of records, the client's own to on_error; a fatal one in either way. */
+static void note_error(struct intake *intake, rd_kafka_resp_err_t err, const char *reason, int32_t partition)
 {
-	struct intake *intake = opaque;
 	char text[256];
 
 	if (err == RD_KAFKA_RESP_ERR__FATAL) {
-		rd_kafka_fatal_error(rk, text, sizeof text);
+		rd_kafka_fatal_error(intake->rk, text, sizeof text);
 		fault_set(&intake->fatal, FAULT_REBUILD, "consumer failed: %s", text);
 		return;
 	}
-	log_warn("consumer_error", reason, "error", rd_kafka_err2name((rd_kafka_resp_err_t)err));
+	log_warn("consumer_error", reason, "error", rd_kafka_err2name(err), "topic", intake->topic, "partition",
+		 partition >= 0 ? LOG_INT(partition) : NULL);
+}
+
+static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	(void)rk;
+	note_error(opaque, (rd_kafka_resp_err_t)err, reason, RD_KAFKA_PARTITION_UA);
 }
 
 static int make_consumer(struct intake *intake, const struct config *config, int lane, struct fault *fault)
@@ -160,10 +185,11 @@ struct intake *intake_new(const struct config *config, int lane, struct fault *f
 	if (intake == NULL)
 		abort();
 	intake->topic = strdup(config->commands);
+	intake->group = strdup(config->group);
 	intake->room = config->batch;
 	intake->room_bytes = (size_t)config->batch_bytes;
-	intake->queue = calloc((size_t)config->batch * 2, sizeof *intake->queue);
-	if (intake->topic == NULL || intake->queue == NULL)
+	intake->queue = calloc((size_t)config->batch * 2 + SPARE, sizeof *intake->queue);
+	if (intake->topic == NULL || intake->group == NULL || intake->queue == NULL)
 		abort();
 	if (make_consumer(intake, config, lane, fault) < 0) {
 		intake_free(intake, 0);
@@ -211,6 +237,7 @@ void intake_free(struct intake *intake, int leave_ms)
 	free(intake->running);
 	free(intake->assigned);
 	free(intake->topic);
+	free(intake->group);
 	free(intake);
 }
 
@@ -235,14 +262,28 @@ static struct running *find_running(struct intake *intake, int32_t partition)
 	return NULL;
 }
 
-/* An error that came in place of a record. Those of a partition make everything start over, where its offsets are looked at
- * again and it is halted, alone, if they are unusable. */
+/* Errors behind which the partition's records stand and cannot be had: a batch that does not decompress, or to more than
+ * librdkafka takes (receive.message.max.bytes), a checksum that is wrong, a format of the future. librdkafka asks for the
+ * same again for ever, or goes on behind it. */
+static bool is_unreadable(rd_kafka_resp_err_t err)
+{
+	return err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION || err == RD_KAFKA_RESP_ERR__BAD_MSG ||
+	       err == RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED || err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+}
+
+/* Those of a partition make everything start over, where its offsets are looked at again and it is halted, alone, if they
+ * are unusable. */
 static void take_error(struct intake *intake, const rd_kafka_message_t *message)
 {
-	log_warn("consumer_error", rd_kafka_message_errstr(message), "error", rd_kafka_err2name(message->err), "topic",
-		 intake->topic, "partition", LOG_INT(message->partition));
-	if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET && find_running(intake, message->partition))
+	struct running *running = find_running(intake, message->partition);
+
+	if (running && running->unreadable[0])
+		return;
+	note_error(intake, message->err, rd_kafka_message_errstr(message), message->partition);
+	if (running && message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
 		intake->serial++;
+	if (running && is_unreadable(message->err))
+		snprintf(running->unreadable, sizeof running->unreadable, "%s", rd_kafka_message_errstr(message));
 }
 
 static void take_message(struct intake *intake, rd_kafka_message_t *message)
@@ -255,7 +296,7 @@ static void take_message(struct intake *intake, rd_kafka_message_t *message)
 		return;
 	}
 	running = find_running(intake, message->partition);
-	if (running == NULL || message->offset < running->next) { /* fetched before the last start */
+	if (running == NULL || message->offset < running->next || running->unreadable[0]) { /* or fetched before the last start */
 		rd_kafka_message_destroy(message);
 		return;
 	}
@@ -270,21 +311,54 @@ static bool has_room(const struct intake *intake)
 	       intake->bytes < intake->room_bytes;
 }
 
+/* Polls once also without room: a rebalance has to be served, and a member that does not poll is put out of the group. What
+ * comes along with that is kept, a few times; then the fetching is stopped. */
 int intake_poll(struct intake *intake, int timeout_ms, struct fault *fault)
 {
-	rd_kafka_message_t *message;
+	bool room = has_room(intake);
 
+	if (room)
+		intake->beyond = 0;
+	else if (intake->beyond == SPARE)
+		intake_pause(intake);
 	if (intake->count > intake->taken)
 		timeout_ms = 0;
-	while (has_room(intake) && (message = rd_kafka_consumer_poll(intake->rk, timeout_ms)) != NULL) {
+	while (intake->fatal.kind == FAULT_NONE) {
+		rd_kafka_message_t *message = rd_kafka_consumer_poll(intake->rk, timeout_ms);
+
+		if (message == NULL)
+			return 0;
 		take_message(intake, message);
+		intake->beyond += !room;
+		if (!has_room(intake))
+			break;
 		timeout_ms = 0;
 	}
-	if (intake->fatal.kind != FAULT_NONE) {
-		*fault = intake->fatal;
-		return -1;
+	if (intake->fatal.kind == FAULT_NONE)
+		return 0;
+	*fault = intake->fatal;
+	return -1;
+}
+
+static bool is_queued(const struct intake *intake, int32_t partition)
+{
+	for (size_t i = 0; i < intake->count; i++)
+		if (intake->queue[i]->partition == partition)
+			return true;
+	return false;
+}
+
+const char *intake_find_unreadable(const struct intake *intake, int32_t *partition)
+{
+	for (size_t i = 0; i < intake->running_count; i++) {
+		const struct running *running = &intake->running[i];
+
+		if (running->unreadable[0] && !is_queued(intake, running->partition)) {
+			*partition = running->partition;
+			return running->unreadable;
+		}
 	}
-	return 0;
+	return NULL;
 }
 
 uint64_t intake_serial(const struct intake *intake)
@@ -348,6 +422,56 @@ int intake_positions(struct intake *intake, struct position *positions, size_t n
 	return 0;
 }
 
+static bool has_member(const rd_kafka_ConsumerGroupDescription_t *group, const char *client_id)
+{
+	for (size_t i = 0; i < rd_kafka_ConsumerGroupDescription_member_count(group); i++)
+		if (strcmp(rd_kafka_MemberDescription_client_id(rd_kafka_ConsumerGroupDescription_member(group, i)), client_id) == 0)
+			return true;
+	return false;
+}
+
+static rd_kafka_resp_err_t find_member(rd_kafka_event_t *event, const char *client_id, bool *found)
+{
+	const rd_kafka_ConsumerGroupDescription_t **groups;
+	const rd_kafka_error_t *error;
+	size_t n;
+
+	if (rd_kafka_event_error(event))
+		return rd_kafka_event_error(event);
+	groups = rd_kafka_DescribeConsumerGroups_result_groups(
+		rd_kafka_event_DescribeConsumerGroups_result(event), &n);
+	if (n != 1)
+		return RD_KAFKA_RESP_ERR__BAD_MSG;
+	error = rd_kafka_ConsumerGroupDescription_error(groups[0]);
+	if (error)
+		return rd_kafka_error_code(error);
+	*found = has_member(groups[0], client_id);
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+int intake_find_member(struct intake *intake, const char *client_id, bool *found, int timeout_ms, struct fault *fault)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(intake->rk);
+	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(intake->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	const char *group = intake->group;
+	rd_kafka_event_t *event;
+	char why[128];
+
+	rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, why, sizeof why);
+	rd_kafka_DescribeConsumerGroups(intake->rk, &group, 1, options, queue);
+	event = rd_kafka_queue_poll(queue, timeout_ms);
+	if (event) {
+		err = find_member(event, client_id, found);
+		rd_kafka_event_destroy(event);
+	}
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_queue_destroy(queue);
+	if (err)
+		return fault_set(fault, FAULT_RETRY, "members of group %s: %s", group, rd_kafka_err2str(err));
+	return 0;
+}
+
 struct commit {
 	bool done;
 	rd_kafka_resp_err_t err;
@@ -381,14 +505,27 @@ static void commit_offsets(struct intake *intake, const struct start *starts, si
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
+/* Asked anew, as what was noted may be over. Once a membership is over no other one begins before its revoke was served. */
+static int check_membership(struct intake *intake, struct fault *fault)
+{
+	forget_metadata(intake);
+	return intake_metadata(intake, fault) ? 0 : -1;
+}
+
 int intake_check(struct intake *intake, const struct start *starts, size_t n, int timeout_ms, struct fault *fault)
 {
 	struct commit commit = { 0 };
 
 	failpoint("check-before");
+	/* Without a generation the commit would be taken unchecked as soon as the group has no member, hence before it... */
+	if (check_membership(intake, fault) < 0)
+		return -1;
 	commit_offsets(intake, starts, n, timeout_ms, &commit);
 	if (!commit.done || watch_is_doubtful(&intake->watch, API_OFFSET_COMMIT))
 		return fault_set(fault, FAULT_REBUILD, "the group coordinator gave no single answer to an offset commit: joining anew");
+	/* ... and behind it: librdkafka sends the generation that holds when it sends. */
+	if (commit.err == RD_KAFKA_RESP_ERR_NO_ERROR && check_membership(intake, fault) < 0)
+		return -1;
 	failpoint("check-after");
 	switch (commit.err) {
 	case RD_KAFKA_RESP_ERR_NO_ERROR:
@@ -412,26 +549,22 @@ int intake_start(struct intake *intake, const struct start *starts, size_t n, st
 {
 	forget_running(intake);
 	for (size_t i = 0; i < n && i < intake->assigned_count; i++)
-		intake->running[intake->running_count++] = (struct running){ starts[i].partition, starts[i].offset };
+		intake->running[intake->running_count++] = (struct running){ .partition = starts[i].partition, .next = starts[i].offset };
 	return assign(intake, intake->running, intake->running_count, fault);
 }
 
 void intake_stop(struct intake *intake)
 {
-	struct fault ignored; /* recorded by the next poll if it matters */
-
 	if (intake->running_count > 0 && !intake->paused)
-		(void)!assign(intake, NULL, 0, &ignored);
+		(void)!assign(intake, NULL, 0, &intake->fatal); /* the next poll says so */
 	forget_running(intake);
 }
 
 void intake_pause(struct intake *intake)
 {
-	struct fault ignored;
-
 	if (intake->paused || intake->running_count == 0)
 		return;
-	intake->paused = assign(intake, NULL, 0, &ignored) == 0;
+	intake->paused = assign(intake, NULL, 0, &intake->fatal) == 0;
 }
 
 int intake_resume(struct intake *intake, struct fault *fault)

@@ -40,6 +40,9 @@ size_t intake_partitions(const struct intake *intake, const int32_t **partitions
 /* Committed offsets and the ends of n partitions. FAULT_RETRY: not stable or no answer within timeout_ms. */
 int intake_positions(struct intake *intake, struct position *positions, size_t n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
+/* Whether somebody with that client.id is in the group. FAULT_RETRY: no answer within timeout_ms. */
+int intake_find_member(struct intake *intake, const char *client_id, bool *found, int timeout_ms, struct fault *fault) MUST_CHECK;
+
 struct start {
 	int32_t partition;
 	int64_t offset;
@@ -63,6 +66,10 @@ int intake_resume(struct intake *intake, struct fault *fault) MUST_CHECK;
 bool intake_peek(struct intake *intake, struct arena *arena, struct record *record);
 void intake_take(struct intake *intake);    /* takes the peeked record */
 void intake_release(struct intake *intake); /* the taken records are done with */
+
+/* A running partition whose next records cannot be read at all, once all before them are done with: says why, until the next
+ * start. NULL: there is none. What follows them is not given out. */
+const char *intake_find_unreadable(const struct intake *intake, int32_t *partition);
 
 /* Group metadata of the current generation, borrowed; NULL with FAULT_FENCED if there is no valid membership. */
 const struct rd_kafka_consumer_group_metadata_s *intake_metadata(struct intake *intake, struct fault *fault);

@@ -20,6 +20,7 @@
 #define BREAKER_PAUSE_MS 1000
 #define FENCED_PAUSE_MS 500
 #define LEAVE_MS 5000
+#define LEAVE_CONFIRM_MS 1000
 #define INIT_MS 1000
 #define ARENA_KEEP ((size_t)4 * 1024 * 1024)
 #define FENCED_LIMIT 10      /* producer fencings within FENCED_WINDOW_MS: somebody else uses our transactional.id */
@@ -34,6 +35,7 @@ bool lane_is_stopping(const struct lane *lane)
 void lane_begin_wait(struct lane *lane, bool abandonable)
 {
 	lane->abandonable = abandonable;
+	lane->abandon_at_ms = 0;
 	lane->wait_since_ms = lane->served_at_ms = clock_monotonic_ms();
 }
 
@@ -55,6 +57,8 @@ static int wait_for(void *arg, int fd, short events, int timeout_ms)
 	struct pollfd pollfd = { .fd = fd, .events = events };
 
 	if (lane->abandonable && lane_is_stopping(lane))
+		return -1;
+	if (lane->abandon_at_ms > 0 && clock_monotonic_ms() >= lane->abandon_at_ms)
 		return -1;
 	if (timeout_ms < 0 || timeout_ms > SERVE_MS)
 		timeout_ms = SERVE_MS;
@@ -231,6 +235,7 @@ static void advance(struct lane *lane)
 			partition->start = lane->offsets[i].next;
 	}
 	breaker_published(&lane->breaker);
+	takeover_note_progress(lane);
 	lane->failures = 0;
 }
 
@@ -336,8 +341,10 @@ static int recover(struct lane *lane, const struct fault *fault)
 
 static void leave(struct lane *lane)
 {
-	if (lane->intake)
+	if (lane->intake) {
+		takeover_confirm_last(lane, LEAVE_CONFIRM_MS);
 		intake_stop(lane->intake);
+	}
 	intake_free(lane->intake, LEAVE_MS);
 	lane->intake = NULL;
 }

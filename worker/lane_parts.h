@@ -53,6 +53,8 @@ struct lane {
 	char predecessors[PREDECESSORS_MAX][TRANSACTIONAL_ID_SIZE]; /* whose transactions may still be pending */
 	size_t predecessor_count;
 	int64_t recommit_at_ms, halted_check_at_ms;
+	bool unconfirmed;        /* more is published than confirmed_offset says */
+	int64_t confirm_at_ms;
 
 	/* The batch. */
 	struct job *jobs;
@@ -66,6 +68,7 @@ struct lane {
 
 	/* Waiting. */
 	bool abandonable;        /* what is waited for may be given up when a stop is asked for */
+	int64_t abandon_at_ms;   /* or when this time has come; 0: never */
 	int64_t wait_since_ms, served_at_ms;
 	struct fault wait_fault; /* of the intake, met while waiting for something else */
 
@@ -84,8 +87,13 @@ struct partition *lane_find_partition(struct lane *lane, int32_t id);
 
 /* takeover.c: claims, checks, positions and starts what is assigned; halts, alone, what cannot be started. */
 int takeover_run(struct lane *lane, struct fault *fault) MUST_CHECK;
-/* Between batches: commits held offsets again before they expire; looks for orders to resume halted partitions. */
+/* Between batches: confirms what is published; commits held offsets again before they expire; looks for orders to resume
+ * halted partitions. */
 int takeover_tend(struct lane *lane, struct fault *fault) MUST_CHECK;
+/* A batch is through: to be confirmed when nothing follows it. */
+void takeover_note_progress(struct lane *lane);
+/* Before leaving: confirms what is published, within wait_ms; if that fails, nothing is lost by it. */
+void takeover_confirm_last(struct lane *lane, int64_t wait_ms);
 
 /* batch.c */
 void batch_fetch(struct lane *lane); /* fills jobs[0, count) from what the intake has ready */

@@ -15,12 +15,14 @@
 #include "partition.h"
 
 #define POSITIONS_MS 1000      /* one try to fetch stable offsets */
-#define PATIENCE_TRIES 2       /* before a predecessor's pending transaction is ended */
+#define PATIENCE_TRIES 2       /* before a member's pending transaction is ended */
+#define MEMBER_MS 1000
 #define CHECK_MS 5000
 #define END_TRANSACTION_MS 5000
 #define CLUSTER_ID_MS 1000
 #define RECOMMIT_MS (60 * 60 * 1000)
 #define HALTED_CHECK_MS 2000
+#define CONFIRM_MS 1000        /* without a batch */
 
 static const char *const state_names[] = { "assigned", "claimed", "positioned", "running", "halted" };
 
@@ -106,19 +108,36 @@ static int claim(struct lane *lane, const char *cluster_id, struct claim *claims
 	return 0;
 }
 
-/* A transaction that a dead owner left pending hides its offsets for as long as its time-out lasts: end it by name. */
-static void end_predecessors(struct lane *lane)
+/* Not in the group any more, for all that is known. A member's client.id is its transactional.id without the group. */
+static bool is_gone(struct lane *lane, const char *transactional_id)
 {
+	size_t prefix = strlen(lane->config->group) + 1;
+	struct fault fault;
+	bool found;
+
+	return strlen(transactional_id) > prefix &&
+	       intake_find_member(lane->intake, transactional_id + prefix, &found, MEMBER_MS, &fault) == 0 && !found;
+}
+
+/* A transaction that a dead owner left pending hides its offsets, and every result published behind it, for as long as its
+ * time-out lasts: end it by name. One that lives would be fenced for nothing: it answered the revoke between two batches. */
+static void end_predecessors(struct lane *lane, bool only_gone)
+{
+	size_t kept = 0;
+
 	for (size_t i = 0; i < lane->predecessor_count; i++) {
+		const char *id = lane->predecessors[i];
 		struct fault fault;
 
-		if (outlet_end_transaction(lane->config, lane->predecessors[i], END_TRANSACTION_MS, &fault) < 0)
-			log_warn("predecessor_not_ended", fault.msg, "transactionalId", lane->predecessors[i]);
+		if (only_gone && !is_gone(lane, id))
+			memmove(lane->predecessors[kept++], id, TRANSACTIONAL_ID_SIZE);
+		else if (outlet_end_transaction(lane->config, id, END_TRANSACTION_MS, &fault) < 0)
+			log_warn("predecessor_not_ended", fault.msg, "transactionalId", id);
 		else
-			log_info("predecessor_ended", "ended the pending transaction of the partition's last owner",
-				 "transactionalId", lane->predecessors[i]);
+			log_info("predecessor_ended", "what the partition's last owner may have left pending is ended",
+				 "transactionalId", id);
 	}
-	lane->predecessor_count = 0;
+	lane->predecessor_count = kept;
 }
 
 static int fetch_positions(struct lane *lane, struct position *positions, size_t n, struct fault *fault)
@@ -128,7 +147,7 @@ static int fetch_positions(struct lane *lane, struct position *positions, size_t
 			return -1;
 		log_warn("positions_unknown", fault->msg, "topic", lane->config->commands);
 		if (tries == PATIENCE_TRIES)
-			end_predecessors(lane);
+			end_predecessors(lane, false);
 		lane_pause(lane, 100);
 		if (lane->wait_fault.kind != FAULT_NONE || lane_is_stopping(lane) || intake_serial(lane->intake) != lane->serial)
 			return fault_set(fault, FAULT_RETRY, "the assignment changed while offsets were fetched");
@@ -201,6 +220,7 @@ static int start(struct lane *lane, const struct start *starts, size_t n, struct
 			set_state(lane, &lane->partitions[i], PARTITION_RUNNING);
 	lane->recommit_at_ms = clock_monotonic_ms() + RECOMMIT_MS;
 	lane->halted_check_at_ms = clock_monotonic_ms() + HALTED_CHECK_MS;
+	takeover_note_progress(lane);
 	log_info("running", "partitions are read", "topic", lane->config->commands, "lane", LOG_INT(lane->number), "running",
 		 LOG_INT((int64_t)n), "halted", LOG_INT((int64_t)lane->halted_count));
 	return 0;
@@ -213,6 +233,7 @@ static int take_over_partitions(struct lane *lane, const char *cluster_id, struc
 
 	if (claim(lane, cluster_id, claims, fault) < 0)
 		return -1;
+	end_predecessors(lane, true);
 	for (size_t i = 0; i < n; i++)
 		positions[i].partition = lane->partitions[i].id;
 	if (fetch_positions(lane, positions, n, fault) < 0)
@@ -244,6 +265,43 @@ int takeover_run(struct lane *lane, struct fault *fault)
 				    arena_array(lane->arena, n, sizeof(struct start)), fault);
 }
 
+void takeover_note_progress(struct lane *lane)
+{
+	lane->unconfirmed = true;
+	lane->confirm_at_ms = clock_monotonic_ms() + CONFIRM_MS;
+}
+
+/* A batch's fence confirms what came before it. Confirming the last batch as well means that offsets which a person sets
+ * back make no command answered twice. */
+static int confirm(struct lane *lane, struct fault *fault)
+{
+	struct fence_partition *partitions = arena_array(lane->arena, lane->partition_count + 1, sizeof *partitions);
+	struct fence fence = { intake_cluster_id(lane->intake, 0, fault), lane->config->commands, partitions, 0 };
+
+	lane->unconfirmed = false;
+	if (fence.cluster_id == NULL)
+		return -1;
+	for (size_t i = 0; i < lane->partition_count; i++) {
+		const struct partition *partition = &lane->partitions[i];
+
+		if (partition->state == PARTITION_RUNNING)
+			partitions[fence.count++] = (struct fence_partition){ partition->id, partition->epoch, partition->start };
+	}
+	return store_confirm(lane->store, &fence, fault);
+}
+
+void takeover_confirm_last(struct lane *lane, int64_t wait_ms)
+{
+	struct fault fault;
+
+	if (!lane->unconfirmed || lane->serial == 0 || intake_serial(lane->intake) != lane->serial || !store_connected(lane->store))
+		return;
+	lane_begin_wait(lane, false);
+	lane->abandon_at_ms = clock_monotonic_ms() + wait_ms;
+	if (confirm(lane, &fault) < 0)
+		log_warn("not_confirmed", fault.msg, "lane", LOG_INT(lane->number));
+}
+
 /* A group's offsets expire (offsets.retention.minutes) on brokers that count from the last commit. */
 static int recommit(struct lane *lane, struct fault *fault)
 {
@@ -268,15 +326,44 @@ static int look_for_resume_orders(struct lane *lane, struct fault *fault)
 			ids[n++] = lane->partitions[i].id;
 	lane_begin_wait(lane, true);
 	orders = store_resume_orders(lane->store, cluster_id, lane->config->commands, ids, n, fault);
-	if (orders > 0)
-		lane->serial = 0; /* take everything over again */
+	if (orders > 0) { /* take everything over again; looking for offsets would wait behind each fetch */
+		intake_stop(lane->intake);
+		lane->serial = 0;
+	}
 	return orders < 0 ? -1 : 0;
+}
+
+/* Nobody but a person may decide that records are skipped, whatever they are. */
+static int halt_unreadable(struct lane *lane, int32_t id, const char *what, struct fault *fault)
+{
+	struct start *starts = arena_array(lane->arena, lane->partition_count, sizeof *starts);
+	struct partition *partition = lane_find_partition(lane, id);
+	char why[512];
+
+	if (partition && partition->state == PARTITION_RUNNING) {
+		snprintf(why, sizeof why, "its records from offset %lld on cannot be read: %s", (long long)partition->start, what);
+		halt(lane, partition, why);
+	}
+	lane->halted_check_at_ms = clock_monotonic_ms() + HALTED_CHECK_MS;
+	if (intake_start(lane->intake, starts, collect(lane, PARTITION_RUNNING, starts), fault) == 0)
+		return 0;
+	lane->intake_broken = true;
+	return -1;
 }
 
 int takeover_tend(struct lane *lane, struct fault *fault)
 {
 	int64_t now = clock_monotonic_ms();
+	const char *unreadable;
+	int32_t id;
 
+	unreadable = intake_find_unreadable(lane->intake, &id);
+	if (unreadable)
+		return halt_unreadable(lane, id, unreadable, fault);
+	if (lane->unconfirmed && now >= lane->confirm_at_ms && lane->partition_count > lane->halted_count) {
+		lane_begin_wait(lane, true);
+		return confirm(lane, fault);
+	}
 	if (lane->partition_count > lane->halted_count && now >= lane->recommit_at_ms)
 		return recommit(lane, fault);
 	if (lane->halted_count > 0 && now >= lane->halted_check_at_ms)
