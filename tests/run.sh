@@ -139,11 +139,10 @@ suite_component_asan() { sanitizers; build VARIANT=asan component-programs && ru
 
 suite_store() {
 	build VARIANT=test all store-programs || return
-	sh deploy/postgres.sh start "$scratch/postgres" || { cannot_run "PostgreSQL does not start"; return; }
+	sh deploy/postgres.sh start "$scratch/postgres" >/dev/null || { cannot_run "PostgreSQL does not start"; return; }
 	(
-		set -a
 		. "$scratch/postgres/env"
-		set +a
+		export CAMPAIGN_TEST_DATABASE="$DATABASE"
 		jobs=1 # they share the server
 		run_programs build/test/tests/system
 	)

@@ -6,6 +6,7 @@ temporary folder), CAMPAIGN_TEST_BROKERS and CAMPAIGN_TEST_PGENV (servers that r
 that deploy/postgres.sh wrote).
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import itertools
@@ -252,12 +253,12 @@ class World:
     # PostgreSQL
 
     def sql(self, text, *values):
-        """Runs a statement as the database's superuser; rows as dicts, if it returns any."""
+        """Runs a statement as the database's superuser; rows as dicts, if it returns any. values: for %s, or one dict."""
         if self.connection is None or self.connection.closed:
             self.connection = self.services.postgres.connect(self.database)
         try:
             with self.connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-                cursor.execute(text, values or None)
+                cursor.execute(text, values[0] if values and isinstance(values[0], dict) else values or None)
                 return [dict(row) for row in cursor.fetchall()] if cursor.description else []
         except psycopg2.OperationalError:
             self.connection.close()
@@ -268,6 +269,29 @@ class World:
         connection = psycopg2.connect(self.services.postgres.conninfo(self.database))
         self.closers.append(connection.close)
         return connection
+
+    def add_account_groups(self, n):
+        """n further account groups with all that a good command needs, under the ids of SEED. Their names; eight or more
+        of them lie in all of PARTITIONS partitions."""
+        names = ["ag_more_%d" % i for i in range(n)]
+        for name in names:
+            self.sql("""
+                INSERT INTO account_groups (id, name) VALUES (%(new)s, %(new)s);
+                INSERT INTO api_key_account_groups (account_group_id, key_digest, rate_interval_us, rate_burst)
+                    SELECT %(new)s, key_digest, rate_interval_us, rate_burst FROM api_key_account_groups
+                    WHERE account_group_id = %(old)s AND key_digest = %(key)s;
+                INSERT INTO campaigns (account_group_id, id, name, status, workflow)
+                    SELECT %(new)s, id, name, status, workflow FROM campaigns WHERE account_group_id = %(old)s AND id = %(campaign)s;
+                INSERT INTO audiences (account_group_id, id, kind, name, ready, lead_count)
+                    SELECT %(new)s, id, kind, name, ready, lead_count FROM audiences
+                    WHERE account_group_id = %(old)s AND id = %(audience)s;
+                INSERT INTO leads (account_group_id, id) SELECT %(new)s, id FROM leads WHERE account_group_id = %(old)s;
+                INSERT INTO audience_leads (account_group_id, audience_id, lead_id)
+                    SELECT %(new)s, audience_id, lead_id FROM audience_leads
+                    WHERE account_group_id = %(old)s AND audience_id = %(audience)s""", {
+                "new": name, "old": SEED["accountGroupId"], "key": SEED["apiKeyDigest"], "campaign": SEED["campaignId"],
+                "audience": SEED["audienceId"]})
+        return names
 
     # Commands
 
@@ -377,6 +401,7 @@ class World:
             worker.kill()
         for close in self.closers:
             close()
+        self._producer = None
         if self.connection is not None:
             self.connection.close()
         with contextlib.suppress(psycopg2.Error):
@@ -389,6 +414,32 @@ class World:
     def logs(self):
         """The ends of the workers' logs, for the report of a failed test."""
         return "\n".join("--- %s\n%s" % (path, tail(path)) for path in sorted(self.folder.glob("*.log")))
+
+
+class Matrix:
+    """Cases that mostly wait, run side by side, each in a world of its own: run(world, case). A fixture makes one for its
+    module, and a test that is parametrised with the cases asks for the outcome of each."""
+
+    def __init__(self, services, request, run, at_once=4, **settings):
+        self.services, self.run, self.settings = services, run, settings
+        self.pool = concurrent.futures.ThreadPoolExecutor(at_once)
+        wanted = [i.callspec.params["case"] for i in request.session.items if request.fixturename in i.fixturenames]
+        self.outcomes = {case: self.pool.submit(self.run_case, case) for case in wanted}
+
+    def run_case(self, case):
+        world = self.services.world(**self.settings)
+        try:
+            return self.run(world, case)
+        except Exception as error:
+            raise AssertionError("%s\n%s" % (error, world.logs())) from error
+        finally:
+            world.close()
+
+    def outcome(self, case):
+        return self.outcomes[case].result()
+
+    def close(self):
+        self.pool.shutdown()
 
 
 class Record:
@@ -433,7 +484,7 @@ class Reader:
             "enable.auto.commit": False, "enable.partition.eof": True, "fetch.wait.max.ms": 50,
         })
         self.partitions = sorted(self.consumer.list_topics(topic, timeout=20).topics[topic].partitions)
-        self.consumer.assign([confluent_kafka.TopicPartition(topic, p, 0) for p in self.partitions])
+        self.consumer.assign([confluent_kafka.TopicPartition(topic, p, confluent_kafka.OFFSET_BEGINNING) for p in self.partitions])
 
     def poll(self, timeout_s):
         """Takes what comes within timeout_s at most; the partition that has ended, or None."""
