@@ -414,9 +414,10 @@ int intake_positions(struct intake *intake, struct position *positions, size_t n
 		rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(intake->rk, intake->topic, positions[i].partition,
 									   &positions[i].low, &positions[i].high, timeout_ms);
 
+		positions[i].unknown = err != RD_KAFKA_RESP_ERR_NO_ERROR;
 		if (err)
-			return fault_set(fault, FAULT_RETRY, "offsets of %s [%d]: %s", intake->topic, positions[i].partition,
-					 rd_kafka_err2str(err));
+			log_warn("leader_unknown", rd_kafka_err2str(err), "topic", intake->topic, "partition",
+				 LOG_INT(positions[i].partition));
 	}
 	fetch_partition_count(intake, timeout_ms);
 	return 0;

@@ -37,7 +37,8 @@ int intake_poll(struct intake *intake, int timeout_ms, struct fault *fault) MUST
 uint64_t intake_serial(const struct intake *intake);
 size_t intake_partitions(const struct intake *intake, const int32_t **partitions);
 
-/* Committed offsets and the ends of n partitions. FAULT_RETRY: not stable or no answer within timeout_ms. */
+/* Committed offsets and the ends of n partitions; one whose leader does not answer is unknown, alone. FAULT_RETRY: the
+ * committed offsets are not stable, or the coordinator did not answer within timeout_ms. */
 int intake_positions(struct intake *intake, struct position *positions, size_t n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
 /* Whether somebody with that client.id is in the group. FAULT_RETRY: no answer within timeout_ms. */

@@ -21,6 +21,7 @@
 #define FENCED_PAUSE_MS 500
 #define LEAVE_MS 5000
 #define LEAVE_CONFIRM_MS 1000
+#define BROKEN_LEAVE_MS 1000 /* a consumer that is given up: its partitions need not wait for the session time-out */
 #define INIT_MS 1000
 #define ARENA_KEEP ((size_t)4 * 1024 * 1024)
 #define FENCED_LIMIT 10      /* producer fencings within FENCED_WINDOW_MS: somebody else uses our transactional.id */
@@ -154,6 +155,16 @@ static int prepare(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
+static void drop_outlet_if_broken(struct lane *lane, const struct fault *fault)
+{
+	if (outlet_was_fenced(lane->outlet))
+		lane->fenced_count++;
+	if (fault->kind == FAULT_REBUILD) {
+		outlet_free(lane->outlet);
+		lane->outlet = NULL;
+	}
+}
+
 /* The producer comes first: initialising it ends what a predecessor of this name left pending, which would otherwise hide
  * the offsets. */
 static int ensure_outlet(struct lane *lane, struct fault *fault)
@@ -169,8 +180,10 @@ static int ensure_outlet(struct lane *lane, struct fault *fault)
 		if (lane->outlet == NULL)
 			return -1;
 	}
-	if (!lane->outlet_ready && outlet_init(lane->outlet, INIT_MS, fault) < 0)
+	if (!lane->outlet_ready && outlet_init(lane->outlet, INIT_MS, fault) < 0) {
+		drop_outlet_if_broken(lane, fault);
 		return -1;
+	}
 	lane->outlet_ready = true;
 	return 0;
 }
@@ -180,12 +193,13 @@ static int ensure_clients(struct lane *lane, struct fault *fault)
 	if (ensure_outlet(lane, fault) < 0)
 		return -1;
 	if (lane->intake_broken) {
-		intake_free(lane->intake, 0);
+		intake_free(lane->intake, BROKEN_LEAVE_MS);
 		lane->intake = NULL;
 		lane->intake_broken = false;
 	}
 	if (lane->intake == NULL) {
 		lane->serial = 0;
+		lane->partition_count = lane->halted_count = 0;
 		lane->wait_fault.kind = FAULT_NONE;
 		lane->intake = intake_new(lane->config, lane->number, fault);
 		if (lane->intake == NULL)
@@ -217,12 +231,7 @@ static int publish(struct lane *lane, struct fault *fault)
 		return -1;
 	if (outlet_publish(lane->outlet, lane->codec, &publication, lane->arena, fault) == 0)
 		return 0;
-	if (outlet_was_fenced(lane->outlet))
-		lane->fenced_count++;
-	if (fault->kind == FAULT_REBUILD) {
-		outlet_free(lane->outlet);
-		lane->outlet = NULL;
-	}
+	drop_outlet_if_broken(lane, fault);
 	return -1;
 }
 
@@ -329,7 +338,7 @@ static int recover(struct lane *lane, const struct fault *fault)
 	lane->serial = 0;
 	lane->count = 0;
 	breaker_dropped(&lane->breaker);
-	if (fault->kind == FAULT_FENCED && lane->failures % FENCED_WITHOUT_REVOKE == 0)
+	if (fault->kind == FAULT_FENCED && ++lane->refusals % FENCED_WITHOUT_REVOKE == 0)
 		lane->intake_broken = true; /* the group says we are out, and yet no revoke comes: join anew */
 	if (lane->intake) {
 		intake_release(lane->intake);

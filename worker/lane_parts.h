@@ -53,6 +53,7 @@ struct lane {
 	char predecessors[PREDECESSORS_MAX][TRANSACTIONAL_ID_SIZE]; /* whose transactions may still be pending */
 	size_t predecessor_count;
 	int64_t recommit_at_ms, halted_check_at_ms;
+	int64_t leaderless_retry_at_ms; /* 0: every partition has its leader */
 	bool unconfirmed;        /* more is published than confirmed_offset says */
 	int64_t confirm_at_ms;
 
@@ -72,7 +73,8 @@ struct lane {
 	int64_t wait_since_ms, served_at_ms;
 	struct fault wait_fault; /* of the intake, met while waiting for something else */
 
-	int failures;            /* in a row, for the back-off */
+	int failures;            /* since a batch was published, for the back-off */
+	int refusals;            /* since a takeover succeeded: the group or the fence said that we are out */
 	int fenced_count;        /* since fenced_since_ms */
 	int64_t fenced_since_ms;
 };

@@ -97,6 +97,7 @@ static int command_run(const struct config *config)
 	if (threads == NULL)
 		abort();
 	install_signals();
+	srand((unsigned)(getpid() ^ clock_wall_ms())); /* jitter: workers must not all come back at once */
 	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",
 		 config->commands, "lanes", LOG_INT(config->lanes));
 	for (int i = 0; i < config->lanes; i++) {

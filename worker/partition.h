@@ -15,6 +15,7 @@ struct position {
 	int32_t partition;
 	int64_t committed; /* by the group; OFFSET_NONE: nothing committed */
 	int64_t low, high; /* first offset kept; the offset after the last stable record */
+	bool unknown;      /* low and high are not known: the partition's leader did not answer */
 };
 
 /* Decides the offset to start from. 0 with *start (and *note, a sentence worth a log line, or NULL), or -1 if a person has

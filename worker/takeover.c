@@ -3,6 +3,8 @@
  *   ASSIGNED --claim: epoch + 1, one transaction for all--> CLAIMED --offsets fetched--> POSITIONED
  *   POSITIONED --OffsetCommit in this generation--> RUNNING
  *   any of them --offsets unusable, or owned by another group--> HALTED, alone, until `campaign-worker resume`
+ *
+ * One whose leader does not answer stays CLAIMED, alone, and is tried again.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@
 #define CLUSTER_ID_MS 1000
 #define RECOMMIT_MS (60 * 60 * 1000)
 #define HALTED_CHECK_MS 2000
+#define LEADERLESS_MS 5000     /* until partitions whose leader did not answer are tried again */
 #define CONFIRM_MS 1000        /* without a batch */
 
 static const char *const state_names[] = { "assigned", "claimed", "positioned", "running", "halted" };
@@ -171,14 +174,18 @@ static void position(struct lane *lane, struct partition *partition, const struc
 	set_state(lane, partition, PARTITION_POSITIONED);
 }
 
-/* Collects the partitions in that state. */
+/* Collects the partitions in that state (starts NULL: counts them). */
 static size_t collect(const struct lane *lane, enum partition_state state, struct start *starts)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < lane->partition_count; i++)
-		if (lane->partitions[i].state == state)
-			starts[n++] = (struct start){ lane->partitions[i].id, lane->partitions[i].start };
+	for (size_t i = 0; i < lane->partition_count; i++) {
+		if (lane->partitions[i].state != state)
+			continue;
+		if (starts)
+			starts[n] = (struct start){ lane->partitions[i].id, lane->partitions[i].start };
+		n++;
+	}
 	return n;
 }
 
@@ -220,7 +227,9 @@ static int start(struct lane *lane, const struct start *starts, size_t n, struct
 			set_state(lane, &lane->partitions[i], PARTITION_RUNNING);
 	lane->recommit_at_ms = clock_monotonic_ms() + RECOMMIT_MS;
 	lane->halted_check_at_ms = clock_monotonic_ms() + HALTED_CHECK_MS;
+	lane->leaderless_retry_at_ms = collect(lane, PARTITION_CLAIMED, NULL) > 0 ? clock_monotonic_ms() + LEADERLESS_MS : 0;
 	takeover_note_progress(lane);
+	lane->refusals = 0;
 	log_info("running", "partitions are read", "topic", lane->config->commands, "lane", LOG_INT(lane->number), "running",
 		 LOG_INT((int64_t)n), "halted", LOG_INT((int64_t)lane->halted_count));
 	return 0;
@@ -239,7 +248,7 @@ static int take_over_partitions(struct lane *lane, const char *cluster_id, struc
 	if (fetch_positions(lane, positions, n, fault) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++)
-		if (lane->partitions[i].state == PARTITION_CLAIMED)
+		if (lane->partitions[i].state == PARTITION_CLAIMED && !positions[i].unknown)
 			position(lane, &lane->partitions[i], &positions[i], &claims[i]);
 	running = collect(lane, PARTITION_POSITIONED, starts);
 	if (check(lane, starts, running, fault) < 0 || finish_resumes(lane, cluster_id, claims, fault) < 0)
@@ -311,6 +320,13 @@ static int recommit(struct lane *lane, struct fault *fault)
 	return check(lane, starts, collect(lane, PARTITION_RUNNING, starts), fault);
 }
 
+/* Takes everything over again. Looking for offsets would wait behind each fetch, so those are ended first. */
+static void start_over(struct lane *lane)
+{
+	intake_stop(lane->intake);
+	lane->serial = 0;
+}
+
 static int look_for_resume_orders(struct lane *lane, struct fault *fault)
 {
 	int32_t *ids = arena_array(lane->arena, lane->partition_count, sizeof *ids);
@@ -326,10 +342,8 @@ static int look_for_resume_orders(struct lane *lane, struct fault *fault)
 			ids[n++] = lane->partitions[i].id;
 	lane_begin_wait(lane, true);
 	orders = store_resume_orders(lane->store, cluster_id, lane->config->commands, ids, n, fault);
-	if (orders > 0) { /* take everything over again; looking for offsets would wait behind each fetch */
-		intake_stop(lane->intake);
-		lane->serial = 0;
-	}
+	if (orders > 0)
+		start_over(lane);
 	return orders < 0 ? -1 : 0;
 }
 
@@ -366,7 +380,9 @@ int takeover_tend(struct lane *lane, struct fault *fault)
 	}
 	if (lane->partition_count > lane->halted_count && now >= lane->recommit_at_ms)
 		return recommit(lane, fault);
-	if (lane->halted_count > 0 && now >= lane->halted_check_at_ms)
+	if (lane->leaderless_retry_at_ms > 0 && now >= lane->leaderless_retry_at_ms)
+		start_over(lane);
+	else if (lane->halted_count > 0 && now >= lane->halted_check_at_ms)
 		return look_for_resume_orders(lane, fault);
 	return 0;
 }

@@ -37,7 +37,8 @@ static unsigned seed = 1;
 
 /* ---- producing ---- */
 
-static void produce(int32_t partition, const void *key, size_t key_size, const void *value, size_t size, rd_kafka_headers_t *headers)
+static void produce(int32_t partition, const void *key, size_t key_size, const void *value, size_t size,
+		    rd_kafka_headers_t *headers)
 {
 	assert_int_equal(rd_kafka_producev(cluster.rk, RD_KAFKA_V_TOPIC(COMMANDS), RD_KAFKA_V_PARTITION(partition),
 					   RD_KAFKA_V_KEY(key, key_size), RD_KAFKA_V_VALUE((void *)value, size),
@@ -676,7 +677,8 @@ static bool all_assigned(void)
 
 static int set_up(void **state)
 {
-	static const char *const more[] = { "-X", "session.timeout.ms=3000", "-X", "heartbeat.interval.ms=300", "-X", "socket.timeout.ms=1500", "--batch", "50",
+	static const char *const more[] = { "-X", "session.timeout.ms=3000", "-X", "heartbeat.interval.ms=300", "-X",
+					    "socket.timeout.ms=1500", "--batch", "50",
 					    "--batch-bytes", "65536", NULL };
 	int64_t until = clock_monotonic_ms() + 15000;
 	struct fault fault;

@@ -178,10 +178,12 @@ class History:
             if result[ours] != (wanted if well_formed(wanted) else None):
                 self.fault("C7", "the result of %s has %s = %s, the command %s", sent, ours, result[ours], wanted)
         if result["issuedAt"] != command.get("issuedAt"):
-            self.fault("C7", "the result of %s has issuedAt = %s, the command %s", sent, result["issuedAt"], command.get("issuedAt"))
+            self.fault("C7", "the result of %s has issuedAt = %s, the command %s",
+                       sent, result["issuedAt"], command.get("issuedAt"))
         if result["command"]["timestamp"] != sent.record.timestamp_ms:
             self.fault("C7", "the result of %s says that it was written at another time", sent)
-        if not result["success"] == (result["data"] is not None) == (result["error"] is None) == (result["httpStatus"] == 201):
+        good = {result["success"], result["data"] is not None, result["error"] is None, result["httpStatus"] == 201}
+        if len(good) > 1:
             self.fault("C3", "the result of %s is half a success: %s", sent, dict(result))
 
     def check_order(self):
@@ -225,7 +227,8 @@ class History:
         same = sent.sameness == owner.sameness
         if result["success"]:
             if not same:
-                self.fault("C3", "%s was answered %s, but the draft belongs to %s, which asked for something else", sent, _brief(result), owner)
+                self.fault("C3", "%s was answered %s, but the draft belongs to %s, which asked for something else",
+                           sent, _brief(result), owner)
             if result["data"]["id"] != draft["id"]:
                 self.fault("C3", "%s was answered with draft %s, the table has %s", sent, result["data"]["id"], draft["id"])
             if sent is not owner and sent.place[0] == owner.place[0] and not result["draftExisted"]:
@@ -240,9 +243,11 @@ class History:
     def check_content(self, sent, result, draft):
         data, command = result["data"], sent.command
         if draft["status"] == "draft" and draft["selected_lead_count"] != len(draft["selected_leads"]):
-            self.fault("C3", "draft %s counts %d leads and has %d", draft["id"], draft["selected_lead_count"], len(draft["selected_leads"]))
+            self.fault("C3", "draft %s counts %d leads and has %d",
+                       draft["id"], draft["selected_lead_count"], len(draft["selected_leads"]))
         if data["createdAt"] != _ms(draft["created_at"]):
-            self.fault("C3", "the result of %s says createdAt = %d, the table %d", sent, data["createdAt"], _ms(draft["created_at"]))
+            self.fault("C3", "the result of %s says createdAt = %d, the table %d",
+                       sent, data["createdAt"], _ms(draft["created_at"]))
         if data["updatedAt"] != _ms(draft["updated_at"]):
             return  # the draft was changed after the answer
         if (data["name"], data["selectedLeadCount"]) != (draft["name"], draft["selected_lead_count"]):

@@ -13,7 +13,7 @@ import pytest
 from avrocodec import command_codec
 from harness import wait_until
 
-FEW_DETAILS = ("-X", "topic.metadata.refresh.interval.ms=500")
+QUICK_METADATA = ("-X", "topic.metadata.refresh.interval.ms=500")
 
 
 # ---- what this Python client lacks of Kafka's administration ----
@@ -51,7 +51,8 @@ def delete_offset(world, partition):
 
 
 def delete_records(world, partition, below):
-    answer = ask_kafka(world, 21, 0, struct.pack(">i", 1) + text(world.commands) + struct.pack(">iiqi", 1, partition, below, 10000))
+    answer = ask_kafka(
+        world, 21, 0, struct.pack(">i", 1) + text(world.commands) + struct.pack(">iiqi", 1, partition, below, 10000))
     assert answer[-2:] == b"\0\0", answer
 
 
@@ -63,6 +64,10 @@ def set_offset(world, partition, offset):
 
 
 # ---- tools ----
+
+
+def admin_of(world):
+    return confluent_kafka.admin.AdminClient({"bootstrap.servers": world.brokers})
 
 
 def send_to(world, partition, count):
@@ -88,7 +93,7 @@ def halted(worker, partition, *words):
 
 def start_and_stop(world, count=3):
     """A worker has answered so many commands in each partition, and has left."""
-    worker = world.worker(args=FEW_DETAILS)
+    worker = world.worker(args=QUICK_METADATA)
     sent = [place for partition in range(world.partitions) for place in send_to(world, partition, count)]
     world.await_results(len(sent))
     assert worker.stop() == 0
@@ -131,7 +136,8 @@ def test_a_lost_offset_halts_that_partition_alone(world):
     worker.wait_for_log("partition_resumed", timeout_s=10, partition=2, offset=3)
     assert set(world.verify(sent)) == set(sent)
     (order,) = world.sql("SELECT * FROM partition_resumes")
-    assert (order["partition"], order["resume_from"], order["group_id"], order["previous_confirmed_offset"]) == (2, 3, world.group, 3)
+    assert (order["partition"], order["resume_from"], order["previous_confirmed_offset"]) == (2, 3, 3)
+    assert order["group_id"] == order["previous_group_id"] == world.group
     assert order["ordered_by"] and owner(world, 2)["resume_from"] is None
 
 
@@ -170,8 +176,7 @@ def test_offsets_set_back_repeat_nothing(world, end):
 
 
 def group_is_active(world):
-    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": world.brokers})
-    return any(group.members for group in admin.list_groups(world.group, timeout=10))
+    return any(group.members for group in admin_of(world).list_groups(world.group, timeout=10))
 
 
 def test_offset_beyond_the_end(world):
@@ -237,8 +242,12 @@ def test_topic_deleted_and_created_again(world, meanwhile):
     world.await_results(len(sent) + 1)
 
 
+def partitions_known(world):
+    return len(admin_of(world).list_topics(world.commands, timeout=10).topics[world.commands].partitions)
+
+
 def recreate(world):
-    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": world.brokers})
+    admin = admin_of(world)
     admin.delete_topics([world.commands])[world.commands].result()
     topic = confluent_kafka.admin.NewTopic(world.commands, 4, 1, config={"message.timestamp.type": "LogAppendTime"})
 
@@ -249,7 +258,7 @@ def recreate(world):
         return False
 
     wait_until(try_it, 20, "the topic is created again", pause_s=0.2)
-    wait_until(lambda: len(admin.list_topics(world.commands, timeout=10).topics[world.commands].partitions) == 4, 20, "it is known")
+    wait_until(lambda: partitions_known(world) == 4, 20, "it is known")
     world._producer = None  # a client that knew the old one
 
 
@@ -274,14 +283,15 @@ def test_partition_of_another_group(world):
 
 def test_partitions_are_added(make_world):
     world = make_world(partitions=2)
-    workers = [world.worker(name, args=FEW_DETAILS) for name in ("one", "two")]
+    workers = [world.worker(name, args=QUICK_METADATA) for name in ("one", "two")]
     for worker in workers:
         worker.wait_for_log("running", running=1)
     sent = send_to(world, 0, 2) + send_to(world, 1, 2)
-    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": world.brokers})
-    admin.create_partitions([confluent_kafka.admin.NewPartitions(world.commands, 5)])[world.commands].result()
+    more = confluent_kafka.admin.NewPartitions(world.commands, 5)
+    admin = admin_of(world)  # must outlive its answers
+    admin.create_partitions([more])[world.commands].result()
     world.partitions = 5
-    wait_until(lambda: len(admin.list_topics(world.commands, timeout=10).topics[world.commands].partitions) == 5, 20, "they are known")
+    wait_until(lambda: partitions_known(world) == 5, 20, "they are known")
     world._producer = None
     sent += [place for partition in range(5) for place in send_to(world, partition, 2)]
     assert set(world.verify(sent)) == set(sent)

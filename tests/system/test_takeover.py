@@ -5,7 +5,6 @@ outside state differs between the two verdicts (a conflict exists while the heir
 on): without the fence the zombie would write drafts of commands that are answered 409 already.
 """
 
-import signal
 import threading
 import time
 
@@ -140,7 +139,8 @@ class Load:
 
     def run(self):
         while not self.ending.wait(0.02):
-            commands = one_each(self.world, self.groups) + [self.world.command(campaignId="none"), self.world.command(apiKeyDigest=None)]
+            refused = [self.world.command(campaignId="none"), self.world.command(apiKeyDigest=None)]
+            commands = one_each(self.world, self.groups) + refused
             self.sent.update(zip(self.world.send(*commands), commands))
             with self.flips.cursor() as cursor:
                 cursor.execute("UPDATE audiences SET ready = NOT ready WHERE id = 'aud_list'")
