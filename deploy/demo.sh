@@ -25,21 +25,29 @@ worker_running() {
 		grep -qz 'campaign-worker$' "/proc/$worker/cmdline" 2>/dev/null
 }
 
-stop_worker() {
-	worker_running || return 0
-	kill -TERM "$worker" 2>/dev/null || :
-	tries=300
-	while worker_running && [ "$tries" -gt 0 ]; do
+# end_process PID: SIGTERM, and SIGKILL if that takes too long. One that was forked a moment ago is still this script and
+# may lose the signal on its way to another program.
+end_process() {
+	[ "$(readlink "/proc/$1/cwd" 2>/dev/null)" = "$root" ] || return 0 # gone, or another one that got its number
+	tries=40
+	while [ "$tries" -gt 0 ] && grep -qzF "$0" "/proc/$1/cmdline" 2>/dev/null; do
 		sleep 0.05
 		tries=$((tries - 1))
 	done
-	worker_running && kill -KILL "$worker" 2>/dev/null || :
+	kill -TERM "$1" 2>/dev/null || return 0
+	tries=300
+	while kill -0 "$1" 2>/dev/null && ! grep -q '^State:[^a-z]*Z' "/proc/$1/status" 2>/dev/null; do
+		[ "$tries" -gt 0 ] || { kill -KILL "$1" 2>/dev/null || :; return 0; }
+		sleep 0.05
+		tries=$((tries - 1))
+	done
 }
 
 stop_all() {
 	[ -d "$state" ] || return 0
-	[ -z "${watcher:-}" ] || kill "$watcher" 2>/dev/null || :
-	stop_worker
+	# What was started last may not have been noted yet: $!.
+	for process in ${watcher:-} ${launched:-} ${!:-}; do end_process "$process"; done
+	if worker_running; then end_process "$worker"; fi
 	sh deploy/kafka.sh stop "$state/kafka" || :
 	sh deploy/postgres.sh remove "$state/postgres" || :
 	rm -rf "$state"
@@ -47,7 +55,8 @@ stop_all() {
 
 finish() {
 	status=$?
-	trap - EXIT INT TERM HUP
+	trap - EXIT
+	trap '' INT TERM HUP # make passes them on once more
 	# A server that is just starting cannot be stopped before it has said who it is.
 	[ -z "${starting:-}" ] || wait "$starting" || :
 	if [ "$status" -ne 0 ] && [ -s "$state/worker.log" ]; then
@@ -99,7 +108,8 @@ start_worker() {
 	say 'campaign-worker run'
 	# A session of its own: Ctrl-C is for this script, which then stops it in order.
 	setsid "$build/campaign-worker" run >"$state/worker.log" 2>&1 </dev/null &
-	echo $! >"$state/worker.pid"
+	launched=$!
+	echo "$launched" >"$state/worker.pid"
 	echo "its log: $state/worker.log"
 	"$build/campaign-producer" watch --from beginning >"$state/results.jsonl" 2>"$state/watch.log" &
 	watcher=$!
