@@ -600,7 +600,7 @@ def test_with_the_sanitizers(wide_world):
     """The same under AddressSanitizer, LeakSanitizer and UBSan: no report, and an end in order."""
     world = wide_world
     environment = {k: v for k, v in clean_environment().items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    subprocess.run(["make", "-s", "-j2", "-C", str(ROOT), "BUILD=%s" % BUILD, "VARIANT=asan", "all"], env=environment, check=True, timeout=300)
+    subprocess.run(["make", "-s", "-j2", "BUILD=%s" % os.path.relpath(BUILD, ROOT), "VARIANT=asan", "all"], cwd=ROOT, env=environment, check=True, timeout=300)
     worker = world.worker(args=schemas_of(world), variant="asan", env={
         "LSAN_OPTIONS": "use_unaligned=1", "ASAN_OPTIONS": "detect_leaks=1:exitcode=66", "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=66"})
     cases = {**corpus(), **sizes()}

@@ -64,7 +64,7 @@ static void test_every_row(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		const struct row *row = &rows[i];
-		struct position position = { 3, row->committed, row->low, row->high };
+		struct position position = { .partition = 3, .committed = row->committed, .low = row->low, .high = row->high };
 		const char *note = "untouched", *said;
 		int64_t start = -77;
 		char why[512] = "";
@@ -88,7 +88,7 @@ static void test_never_skips(void **state)
 		for (int64_t low = 0; low < 6; low++)
 			for (int64_t high = low; high < 6; high++)
 				for (int64_t confirmed = NONE; confirmed < 6; confirmed++) {
-					struct position position = { 0, committed, low, high };
+					struct position position = { .committed = committed, .low = low, .high = high };
 					const char *note;
 					char why[256];
 					int64_t start;
@@ -106,7 +106,7 @@ static void test_never_skips(void **state)
 
 static void test_short_buffer(void **state)
 {
-	struct position position = { 0, NONE, 0, 5 };
+	struct position position = { .committed = NONE, .high = 5 };
 	const char *note;
 	int64_t start;
 	char why[8] = "";
