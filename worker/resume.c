@@ -1,25 +1,16 @@
 #include "resume.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "intake.h"
+#include "pg.h"
 #include "store.h"
 
 #define KAFKA_MS 10000
-
-static int just_wait(void *arg, int fd, short events, int timeout_ms)
-{
-	struct pollfd pollfd = { .fd = fd, .events = events };
-
-	(void)arg;
-	poll(&pollfd, 1, timeout_ms);
-	return 0;
-}
 
 /* Who gives the order: for the record in partition_resumes. */
 static void describe_person(char *who, size_t size)
@@ -39,7 +30,7 @@ static int record(const struct config *config, const char *cluster_id, int32_t p
 		.idle_in_transaction_ms = config->lock_timeout_ms, .connect_timeout_ms = 5000,
 		.audience_leads_max = config->audience_leads_max,
 	};
-	struct waiter waiter = { just_wait, NULL };
+	struct waiter waiter = { pg_wait_blocking, NULL };
 	struct store *store = store_new(&settings, &waiter);
 	char who[256];
 	int status;
