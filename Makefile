@@ -78,6 +78,16 @@ $(OUT)/tests/%: $(OUT)/obj/tests/%.o $(OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(shell $(PKG_CONFIG) --libs cmocka) $(LDLIBS)
 
+# libFuzzer: bytes to the codec and to the field rules. Debian: clang, libclang-rt-dev. SECONDS=60
+$(BUILD)/fuzz/fuzz_command: tests/fuzz/fuzz_command.c schemas/codec.c schemas/guard.c schemas/fingerprint.c worker/arena.c \
+		worker/command.c worker/fault.c worker/utf8.c $(BUILD)/gen/schemas.c | $(OUT)/.packages
+	@mkdir -p $(@D)
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment $(OUR_CPPFLAGS) -I. -o $@ $^ $(OUR_LDLIBS)
+
+fuzz: $(BUILD)/fuzz/fuzz_command ## hostile bytes to the codec, for SECONDS=60
+	LSAN_OPTIONS=use_unaligned=1 $< -max_total_time=$(or $(SECONDS),60) -max_len=65536
+
+fuzz-object: $(OUT)/obj/tests/fuzz/fuzz_command.o
 unit-programs: $(UNIT)
 component-programs: $(COMPONENT)
 store-programs: $(STORE)
@@ -102,7 +112,7 @@ clean: ## removes build/ but for the downloads
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all test demo demo-stop install clean help unit-programs component-programs store-programs
+.PHONY: all test demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(wildcard $(OUT)/obj/*/*.d $(OUT)/obj/tests/*/*.d)

@@ -383,15 +383,50 @@ static char *read_text(const char *path, struct fault *fault)
 	return text;
 }
 
+static struct entry *find_id(const struct codec *codec, uint32_t id)
+{
+	for (size_t i = 0; i < codec->id_count; i++)
+		if (codec->ids[i].id == id)
+			return codec->ids[i].entry;
+	return NULL;
+}
+
+static int add_id(struct codec *codec, uint32_t id, struct entry *entry, struct fault *fault)
+{
+	struct entry *known = find_id(codec, id);
+
+	if (known && known != entry)
+		return fault_set(fault, FAULT_FATAL, "the id already stands for another schema");
+	if (known)
+		return 0;
+	codec->ids = must(reallocarray(codec->ids, codec->id_count + 1, sizeof *codec->ids));
+	codec->ids[codec->id_count++] = (struct schema_id){ id, entry };
+	return 0;
+}
+
+/* "4711.avsc" is the schema with that id in a schema registry. */
+static bool names_id(const char *name, uint32_t *id)
+{
+	char *end;
+	unsigned long long number = strtoull(name, &end, 10);
+
+	*id = (uint32_t)number;
+	return name[0] >= '0' && name[0] <= '9' && strcmp(end, ".avsc") == 0 && number <= UINT32_MAX;
+}
+
 static int add_file(struct codec *codec, const char *folder, const char *name, struct fault *fault)
 {
+	struct entry *entry = NULL;
 	char *path, *text;
 	int failed = 0;
+	uint32_t id;
 
 	if (asprintf(&path, "%s/%s", folder, name) < 0)
 		abort();
 	text = read_text(path, fault);
-	if (text == NULL || add_schema(codec, text, fault) == NULL)
+	if (text)
+		entry = add_schema(codec, text, fault);
+	if (entry == NULL || (names_id(name, &id) && add_id(codec, id, entry, fault) != 0))
 		failed = blame(fault, path);
 	free(text);
 	free(path);
@@ -458,31 +493,13 @@ void codec_free(struct codec *codec)
 	free(codec);
 }
 
-static struct entry *find_id(const struct codec *codec, uint32_t id)
-{
-	for (size_t i = 0; i < codec->id_count; i++)
-		if (codec->ids[i].id == id)
-			return codec->ids[i].entry;
-	return NULL;
-}
-
 int codec_add_schema_id(struct codec *codec, uint32_t id, const char *schema_json, struct fault *fault)
 {
-	struct entry *entry = add_schema(codec, schema_json, fault), *known = find_id(codec, id);
+	struct entry *entry = add_schema(codec, schema_json, fault);
 	char origin[sizeof "id 4294967295"];
 
 	snprintf(origin, sizeof origin, "id %" PRIu32, id);
-	if (entry && known && known != entry) {
-		fault_set(fault, FAULT_FATAL, "the id already stands for another schema");
-		entry = NULL;
-	}
-	if (entry == NULL)
-		return blame(fault, origin);
-	if (known)
-		return 0;
-	codec->ids = must(reallocarray(codec->ids, codec->id_count + 1, sizeof *codec->ids));
-	codec->ids[codec->id_count++] = (struct schema_id){ id, entry };
-	return 0;
+	return entry && add_id(codec, id, entry, fault) == 0 ? 0 : blame(fault, origin);
 }
 
 /*

@@ -22,9 +22,9 @@
 
 struct codec;
 
-/* folder: further writer schemas (*.avsc, of the command or the result), or NULL. Built-in ones are always known. A file
- * that does not parse, or that is no usable command or result (a field we need is absent or of another type), is a
- * FAULT_FATAL that names the file. */
+/* folder: further writer schemas (*.avsc, of the command or the result; one named by a number, such as 4711.avsc, is also
+ * the schema with that id in Confluent's framing), or NULL. Built-in ones are always known. A file that does not parse, or
+ * that is no usable command or result (a field we need is absent or of another type), is a FAULT_FATAL that names it. */
 struct codec *codec_new(const char *folder, struct fault *fault) MUST_CHECK;
 void codec_free(struct codec *codec); /* accepts NULL */
 

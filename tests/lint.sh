@@ -78,7 +78,7 @@ includes_of() { # PATTERN ALLOWED-FILE...
 verdict 'modules build on lower ones only' "$(includes_upward)"
 verdict 'librdkafka is included by those who speak Kafka' "$(includes_of 'librdkafka/.*' \
 	worker/intake.c worker/outlet.c worker/kafka.c worker/watch.c worker/topics.c worker/check.c producer/client.c)"
-verdict 'libpq is included by the store' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/store.c worker/pg.c worker/migrate.c)"
+verdict 'libpq is included by pg.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/pg.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/codec.c schemas/guard.c schemas/fingerprint.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
 verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' worker/command.c worker/outlet.c producer/apikey.c)"

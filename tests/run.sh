@@ -128,7 +128,7 @@ suite_warnings() {
 	for compiler in gcc clang; do
 		command -v "$compiler" >/dev/null || { cannot_run "there is no $compiler"; continue; }
 		if build BUILD="build/warnings-$compiler" VARIANT=test CC="$compiler" CFLAGS=-Werror \
-			all unit-programs component-programs store-programs; then report 1 0 0; else report 0 1 0; fi
+			all unit-programs component-programs store-programs fuzz-object; then report 1 0 0; else report 0 1 0; fi
 	done
 }
 

@@ -71,7 +71,7 @@ static const struct setting settings[] = {
 	  true, AT(database),
 	  "PostgreSQL as libpq's conninfo or URI; what it leaves out comes from the PG* variables and ~/.pgpass" },
 	{ "schemas", 0, TEXT, BOTH, "FOLDER", "", "/etc/campaign-worker/schemas", 0, 4096, NULL, false, AT(schemas),
-	  "folder with further Avro writer schemas (*.avsc); those built in are always known" },
+	  "folder with further Avro writer schemas (*.avsc; 4711.avsc is also the one with that registry id); those built in are always known" },
 	{ "lanes", 0, NUMBER, FOR_WORKER, "N", "1", NULL, 1, 64, NULL, false, AT(lanes),
 	  "independent lanes: each a thread with a consumer, a producer and a PostgreSQL connection of its own" },
 	{ "batch", 0, NUMBER, FOR_WORKER, "N", "500", NULL, 1, 10000, NULL, false, AT(batch),

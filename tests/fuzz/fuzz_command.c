@@ -1,6 +1,4 @@
-/* libFuzzer: rule 0 and rule 1 on any bytes. Build with clang -fsanitize=fuzzer,address together with schemas/codec.c,
- * guard.c and fingerprint.c, worker/arena.c, command.c, fault.c and utf8.c, and build/gen/schemas.c; run with
- * LSAN_OPTIONS=use_unaligned=1 (for avro-c).
+/* libFuzzer: rule 0 and rule 1 on any bytes (make fuzz).
  * The first byte chooses a framing, so that the fuzzer need not guess eight bytes of fingerprint: 0 none, else one of
  * the schemas below. What is decoded must survive command_check and an encoding and decoding again. */
 #include <stdint.h>
