@@ -162,13 +162,22 @@ void batch_fetch(struct lane *lane)
 		failpoint("decode");
 }
 
+static const char *describe_outcome(const struct job *job)
+{
+	if (job->cause)
+		return job->cause;
+	if (job->reason != REASON_NONE)
+		return reason_info(job->reason)->message;
+	return job->result.draft_existed ? "the draft was there already" : "a draft was written";
+}
+
 static void log_job(const struct job *job)
 {
 	const struct reason_info *info = reason_info(job->reason);
 	enum log_level level = job->reason == REASON_DATABASE_ERROR ? LEVEL_ERROR : job->dead_letter ? LEVEL_WARN : LEVEL_DEBUG;
 
 	log_event(level, job->dead_letter ? "dead_letter" : job->reason == REASON_NONE ? "accepted" : "refused",
-		  job->cause ? job->cause : job->reason == REASON_NONE ? "a draft was written" : info->message, "traceId", job->answerable ? job->result.trace_id : NULL, "reason",
+		  describe_outcome(job), "traceId", job->answerable ? job->result.trace_id : NULL, "reason",
 		  job->reason == REASON_NONE ? NULL : info->word, "accountGroupId", job->result.account_group_id, "key",
 		  job->key_public_id, "campaignId", job->result.data ? job->result.data->id : NULL, "topic", job->record.topic,
 		  "partition", LOG_INT(job->record.partition), "offset", LOG_INT(job->record.offset), (char *)0);

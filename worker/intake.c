@@ -11,6 +11,7 @@
 #include "log.h"
 #include "watch.h"
 
+#define ALONE_MS 300 /* for one partition, after the look at all of them has failed */
 #define SPARE 16 /* records that come along while there is no room and only the group is served */
 
 struct running {
@@ -406,19 +407,42 @@ static void fetch_partition_count(struct intake *intake, int timeout_ms)
 	rd_kafka_topic_destroy(topic);
 }
 
+/* First and last stable offsets of partitions, asked for in one go; what is not answered is unknown. Not by
+ * rd_kafka_query_watermark_offsets: it overlooks its time-out when a leader hangs (2.0.2). The error of the whole, if any. */
+static rd_kafka_resp_err_t find_ends(rd_kafka_t *rk, const char *topic, struct position *positions, size_t n, int timeout_ms)
+{
+	static const int64_t wanted[] = { RD_KAFKA_OFFSET_BEGINNING, RD_KAFKA_OFFSET_END };
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
+
+	for (size_t i = 0; i < n; i++) {
+		rd_kafka_topic_partition_list_add(list, topic, positions[i].partition);
+		positions[i].unknown = false;
+	}
+	for (int end = 0; end < 2 && !err; end++) {
+		for (size_t i = 0; i < n; i++)
+			list->elems[i].offset = wanted[end];
+		err = rd_kafka_offsets_for_times(rk, list, timeout_ms);
+		for (size_t i = 0; i < n; i++) {
+			positions[i].unknown |= err || list->elems[i].err || list->elems[i].offset < 0;
+			*(end ? &positions[i].high : &positions[i].low) = list->elems[i].offset;
+		}
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	return err;
+}
+
 int intake_positions(struct intake *intake, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
 {
 	if (fetch_committed(intake, positions, n, timeout_ms, fault) < 0)
 		return -1;
-	for (size_t i = 0; i < n; i++) {
-		rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(intake->rk, intake->topic, positions[i].partition,
-									   &positions[i].low, &positions[i].high, timeout_ms);
-
-		positions[i].unknown = err != RD_KAFKA_RESP_ERR_NO_ERROR;
-		if (err)
-			log_warn("leader_unknown", rd_kafka_err2str(err), "topic", intake->topic, "partition",
-				 LOG_INT(positions[i].partition));
-	}
+	if (find_ends(intake->rk, intake->topic, positions, n, timeout_ms)) /* one that hangs spoils it for all */
+		for (size_t i = 0; i < n; i++)
+			(void)find_ends(intake->rk, intake->topic, &positions[i], 1, ALONE_MS);
+	for (size_t i = 0; i < n; i++)
+		if (positions[i].unknown)
+			log_warn("leader_unknown", "the partition's leader does not answer: it is tried again", "topic", intake->topic,
+				 "partition", LOG_INT(positions[i].partition));
 	fetch_partition_count(intake, timeout_ms);
 	return 0;
 }
@@ -699,8 +723,9 @@ int intake_look(const struct config *config, char *cluster_id, size_t size, stru
 	if (id) {
 		snprintf(cluster_id, size, "%s", id);
 		rd_kafka_mem_free(rk, id);
-		err = rd_kafka_query_watermark_offsets(rk, config->commands, position->partition, &position->low,
-						       &position->high, timeout_ms);
+		err = find_ends(rk, config->commands, position, 1, timeout_ms);
+		if (!err && position->unknown)
+			err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
 	}
 	rd_kafka_destroy(rk);
 	if (err)

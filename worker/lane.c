@@ -15,6 +15,7 @@
 #define FETCH_MS 100         /* longest wait for a first record: also how soon a stop is noticed */
 #define SERVE_MS 100         /* the consumer is served that often while PostgreSQL is waited for */
 #define PAUSE_AFTER_MS 1000  /* such a wait that lasts longer stops the fetching */
+#define COMPLAIN_MS 5000
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
 #define BREAKER_PAUSE_MS 1000
@@ -37,7 +38,20 @@ void lane_begin_wait(struct lane *lane, bool abandonable)
 {
 	lane->abandonable = abandonable;
 	lane->abandon_at_ms = 0;
-	lane->wait_since_ms = lane->served_at_ms = clock_monotonic_ms();
+	lane->wait_since_ms = clock_monotonic_ms();
+	lane->next_complaint_ms = lane->wait_since_ms + COMPLAIN_MS;
+}
+
+/* A PostgreSQL that is there and does not answer raises no error. */
+static void complain_if_long(struct lane *lane, int64_t now)
+{
+	char msg[96];
+
+	if (now < lane->next_complaint_ms)
+		return;
+	lane->next_complaint_ms = now + COMPLAIN_MS;
+	snprintf(msg, sizeof msg, "PostgreSQL has not answered for %d s", (int)((now - lane->wait_since_ms) / 1000));
+	log_warn("waiting", msg, "lane", LOG_INT(lane->number));
 }
 
 static void serve(struct lane *lane)
@@ -56,6 +70,7 @@ static int wait_for(void *arg, int fd, short events, int timeout_ms)
 {
 	struct lane *lane = arg;
 	struct pollfd pollfd = { .fd = fd, .events = events };
+	int64_t now;
 
 	if (lane->abandonable && lane_is_stopping(lane))
 		return -1;
@@ -64,8 +79,11 @@ static int wait_for(void *arg, int fd, short events, int timeout_ms)
 	if (timeout_ms < 0 || timeout_ms > SERVE_MS)
 		timeout_ms = SERVE_MS;
 	poll(&pollfd, 1, timeout_ms);
-	if (clock_monotonic_ms() - lane->served_at_ms >= SERVE_MS)
+	now = clock_monotonic_ms();
+	if (now - lane->served_at_ms >= SERVE_MS)
 		serve(lane);
+	if (fd >= 0)
+		complain_if_long(lane, now);
 	return 0;
 }
 
@@ -87,49 +105,6 @@ struct partition *lane_find_partition(struct lane *lane, int32_t id)
 			return &lane->partitions[i];
 	return NULL;
 }
-
-struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop)
-{
-	struct lane *lane = calloc(1, sizeof *lane);
-	size_t batch = (size_t)config->batch;
-
-	if (lane == NULL)
-		abort();
-	lane->config = config;
-	lane->number = number;
-	lane->stop = stop;
-	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
-	breaker_init(&lane->breaker, config->breaker);
-	lane->arena = arena_new(ARENA_KEEP);
-	lane->jobs = calloc(batch, sizeof *lane->jobs);
-	lane->order = calloc(batch, sizeof *lane->order);
-	for (lane->trace_slots = 16; lane->trace_slots < 2 * batch;)
-		lane->trace_slots *= 2;
-	lane->traces = calloc(lane->trace_slots, sizeof *lane->traces);
-	if (lane->jobs == NULL || lane->order == NULL || lane->traces == NULL)
-		abort();
-	return lane;
-}
-
-void lane_free(struct lane *lane)
-{
-	if (lane == NULL)
-		return;
-	intake_free(lane->intake, 0);
-	outlet_free(lane->outlet);
-	store_free(lane->store);
-	codec_free(lane->codec);
-	arena_free(lane->arena);
-	free(lane->jobs);
-	free(lane->order);
-	free(lane->traces);
-	free(lane->partitions);
-	free(lane->offsets);
-	free(lane->fences);
-	free(lane);
-}
-
-/* ---- making what is not there ---- */
 
 static int prepare(struct lane *lane, struct fault *fault)
 {
@@ -154,6 +129,53 @@ static int prepare(struct lane *lane, struct fault *fault)
 	lane->store = store_new(&settings, &waiter);
 	return 0;
 }
+
+struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop, struct fault *fault)
+{
+	struct lane *lane = calloc(1, sizeof *lane);
+	size_t batch = (size_t)config->batch;
+
+	if (lane == NULL)
+		abort();
+	lane->config = config;
+	lane->number = number;
+	lane->stop = stop;
+	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
+	breaker_init(&lane->breaker, config->breaker);
+	lane->arena = arena_new(ARENA_KEEP);
+	lane->jobs = calloc(batch, sizeof *lane->jobs);
+	lane->order = calloc(batch, sizeof *lane->order);
+	for (lane->trace_slots = 16; lane->trace_slots < 2 * batch;)
+		lane->trace_slots *= 2;
+	lane->traces = calloc(lane->trace_slots, sizeof *lane->traces);
+	if (lane->jobs == NULL || lane->order == NULL || lane->traces == NULL)
+		abort();
+	if (prepare(lane, fault) < 0) {
+		lane_free(lane);
+		return NULL;
+	}
+	return lane;
+}
+
+void lane_free(struct lane *lane)
+{
+	if (lane == NULL)
+		return;
+	intake_free(lane->intake, 0);
+	outlet_free(lane->outlet);
+	store_free(lane->store);
+	codec_free(lane->codec);
+	arena_free(lane->arena);
+	free(lane->jobs);
+	free(lane->order);
+	free(lane->traces);
+	free(lane->partitions);
+	free(lane->offsets);
+	free(lane->fences);
+	free(lane);
+}
+
+/* ---- making what is not there ---- */
 
 static void drop_outlet_if_broken(struct lane *lane, const struct fault *fault)
 {
@@ -273,6 +295,7 @@ static int step(struct lane *lane, struct fault *fault)
 		lane->intake_broken = true;
 		return -1;
 	}
+	lane->served_at_ms = clock_monotonic_ms();
 	if (intake_serial(lane->intake) != lane->serial)
 		return takeover_run(lane, fault);
 	batch_fetch(lane);
@@ -356,15 +379,15 @@ static void leave(struct lane *lane)
 	}
 	intake_free(lane->intake, LEAVE_MS);
 	lane->intake = NULL;
+	outlet_free(lane->outlet); /* here, where the drain budget still holds */
+	lane->outlet = NULL;
 }
 
 int lane_run(struct lane *lane)
 {
 	struct fault fault = { 0 };
-	int status = prepare(lane, &fault);
+	int status = 0;
 
-	if (status < 0)
-		log_fault(lane, &fault);
 	while (status == 0 && !lane_is_stopping(lane)) {
 		if (step(lane, &fault) < 0)
 			status = recover(lane, &fault);

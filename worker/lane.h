@@ -15,10 +15,11 @@
 
 struct lane;
 
-struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop);
+/* Reads the schemas (FAULT_FATAL) and connects to nothing yet. One after another: avro-c is not made for threads here. */
+struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop, struct fault *fault) MUST_CHECK;
 void lane_free(struct lane *lane); /* accepts NULL */
 
-/* Runs until *stop; finishes the batch in hand and leaves the group. 0, or -1 if a person must change something (logged). */
+/* Runs until *stop; finishes the batch in hand, leaves the group and drops its clients. 0, or -1 if a person must change something (logged). */
 int lane_run(struct lane *lane);
 
 #endif

@@ -52,8 +52,8 @@ struct lane {
 	size_t partition_count, halted_count;
 	char predecessors[PREDECESSORS_MAX][TRANSACTIONAL_ID_SIZE]; /* whose transactions may still be pending */
 	size_t predecessor_count;
-	int64_t recommit_at_ms, halted_check_at_ms;
-	int64_t leaderless_retry_at_ms; /* 0: every partition has its leader */
+	int64_t recommit_at_ms, orders_check_at_ms;
+	int64_t leaderless_retry_at_ms, leaderless_pause_ms; /* 0: every partition has its leader */
 	bool unconfirmed;        /* more is published than confirmed_offset says */
 	int64_t confirm_at_ms;
 
@@ -70,7 +70,7 @@ struct lane {
 	/* Waiting. */
 	bool abandonable;        /* what is waited for may be given up when a stop is asked for */
 	int64_t abandon_at_ms;   /* or when this time has come; 0: never */
-	int64_t wait_since_ms, served_at_ms;
+	int64_t wait_since_ms, served_at_ms, next_complaint_ms;
 	struct fault wait_fault; /* of the intake, met while waiting for something else */
 
 	int failures;            /* since a batch was published, for the back-off */

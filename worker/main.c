@@ -89,10 +89,18 @@ static void wait_for_lanes(const struct config *config, const struct worker_thre
 	}
 }
 
+static void free_lanes(struct worker_thread *threads, int n)
+{
+	for (int i = 0; i < n; i++)
+		lane_free(threads[i].lane);
+	free(threads);
+}
+
 static int command_run(const struct config *config)
 {
 	struct worker_thread *threads = calloc((size_t)config->lanes, sizeof *threads);
 	int status = EXIT_SUCCESS;
+	struct fault fault;
 
 	if (threads == NULL)
 		abort();
@@ -101,7 +109,14 @@ static int command_run(const struct config *config)
 	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",
 		 config->commands, "lanes", LOG_INT(config->lanes));
 	for (int i = 0; i < config->lanes; i++) {
-		threads[i].lane = lane_new(config, i, &stop);
+		threads[i].lane = lane_new(config, i, &stop, &fault);
+		if (threads[i].lane == NULL) {
+			log_error("fatal", fault.msg);
+			free_lanes(threads, config->lanes);
+			return EXIT_FAILURE;
+		}
+	}
+	for (int i = 0; i < config->lanes; i++) {
 		if (pthread_create(&threads[i].thread, NULL, run_lane, &threads[i]) != 0)
 			abort();
 	}
@@ -110,9 +125,8 @@ static int command_run(const struct config *config)
 		pthread_join(threads[i].thread, NULL);
 		if (threads[i].status < 0)
 			status = EXIT_FAILURE;
-		lane_free(threads[i].lane);
 	}
-	free(threads);
+	free_lanes(threads, config->lanes);
 	log_info("stopped", status == EXIT_SUCCESS ? "drained" : "stopped on an error");
 	return status;
 }

@@ -23,8 +23,9 @@
 #define END_TRANSACTION_MS 5000
 #define CLUSTER_ID_MS 1000
 #define RECOMMIT_MS (60 * 60 * 1000)
-#define HALTED_CHECK_MS 2000
-#define LEADERLESS_MS 5000     /* until partitions whose leader did not answer are tried again */
+#define ORDERS_CHECK_MS 2000
+#define LEADERLESS_MS 5000     /* until partitions whose leader did not answer are tried again; doubled each time, up to */
+#define LEADERLESS_MAX_MS 60000
 #define CONFIRM_MS 1000        /* without a batch */
 
 static const char *const state_names[] = { "assigned", "claimed", "positioned", "running", "halted" };
@@ -74,6 +75,7 @@ static void take_assignment(struct lane *lane)
 	qsort(lane->partitions, n, sizeof *lane->partitions, compare_partitions);
 	lane->partition_count = n;
 	lane->halted_count = 0;
+	lane->leaderless_retry_at_ms = 0;
 }
 
 /* Remembered until the offsets are stable: a second try finds our own name in the row. */
@@ -132,6 +134,9 @@ static void end_predecessors(struct lane *lane, bool only_gone)
 		const char *id = lane->predecessors[i];
 		struct fault fault;
 
+		lane_pause(lane, 1); /* each may take seconds: the group and a stop are looked at in between */
+		if (lane_is_stopping(lane) || intake_serial(lane->intake) != lane->serial)
+			return;
 		if (only_gone && !is_gone(lane, id))
 			memmove(lane->predecessors[kept++], id, TRANSACTIONAL_ID_SIZE);
 		else if (outlet_end_transaction(lane->config, id, END_TRANSACTION_MS, &fault) < 0)
@@ -214,6 +219,17 @@ static int finish_resumes(struct lane *lane, const char *cluster_id, const struc
 	return 0;
 }
 
+/* Trying again takes the others over as well, so it comes ever more rarely. */
+static void plan_leaderless_retry(struct lane *lane)
+{
+	bool any = collect(lane, PARTITION_CLAIMED, NULL) > 0;
+
+	lane->leaderless_pause_ms = !any ? 0 : lane->leaderless_pause_ms == 0 ? LEADERLESS_MS : 2 * lane->leaderless_pause_ms;
+	if (lane->leaderless_pause_ms > LEADERLESS_MAX_MS)
+		lane->leaderless_pause_ms = LEADERLESS_MAX_MS;
+	lane->leaderless_retry_at_ms = any ? clock_monotonic_ms() + lane->leaderless_pause_ms : 0;
+}
+
 static int start(struct lane *lane, const struct start *starts, size_t n, struct fault *fault)
 {
 	if (intake_serial(lane->intake) != lane->serial)
@@ -226,8 +242,8 @@ static int start(struct lane *lane, const struct start *starts, size_t n, struct
 		if (lane->partitions[i].state == PARTITION_POSITIONED)
 			set_state(lane, &lane->partitions[i], PARTITION_RUNNING);
 	lane->recommit_at_ms = clock_monotonic_ms() + RECOMMIT_MS;
-	lane->halted_check_at_ms = clock_monotonic_ms() + HALTED_CHECK_MS;
-	lane->leaderless_retry_at_ms = collect(lane, PARTITION_CLAIMED, NULL) > 0 ? clock_monotonic_ms() + LEADERLESS_MS : 0;
+	lane->orders_check_at_ms = clock_monotonic_ms() + ORDERS_CHECK_MS;
+	plan_leaderless_retry(lane);
 	takeover_note_progress(lane);
 	lane->refusals = 0;
 	log_info("running", "partitions are read", "topic", lane->config->commands, "lane", LOG_INT(lane->number), "running",
@@ -327,21 +343,20 @@ static void start_over(struct lane *lane)
 	lane->serial = 0;
 }
 
+/* Also for those that run: an order for one that is idle would wait for its next command. */
 static int look_for_resume_orders(struct lane *lane, struct fault *fault)
 {
 	int32_t *ids = arena_array(lane->arena, lane->partition_count, sizeof *ids);
 	const char *cluster_id = intake_cluster_id(lane->intake, 0, fault);
-	size_t n = 0;
 	int orders;
 
-	lane->halted_check_at_ms = clock_monotonic_ms() + HALTED_CHECK_MS;
+	lane->orders_check_at_ms = clock_monotonic_ms() + ORDERS_CHECK_MS;
 	if (cluster_id == NULL)
 		return -1;
 	for (size_t i = 0; i < lane->partition_count; i++)
-		if (lane->partitions[i].state == PARTITION_HALTED)
-			ids[n++] = lane->partitions[i].id;
+		ids[i] = lane->partitions[i].id;
 	lane_begin_wait(lane, true);
-	orders = store_resume_orders(lane->store, cluster_id, lane->config->commands, ids, n, fault);
+	orders = store_resume_orders(lane->store, cluster_id, lane->config->commands, ids, lane->partition_count, fault);
 	if (orders > 0)
 		start_over(lane);
 	return orders < 0 ? -1 : 0;
@@ -358,7 +373,7 @@ static int halt_unreadable(struct lane *lane, int32_t id, const char *what, stru
 		snprintf(why, sizeof why, "its records from offset %lld on cannot be read: %s", (long long)partition->start, what);
 		halt(lane, partition, why);
 	}
-	lane->halted_check_at_ms = clock_monotonic_ms() + HALTED_CHECK_MS;
+	lane->orders_check_at_ms = clock_monotonic_ms() + ORDERS_CHECK_MS;
 	if (intake_start(lane->intake, starts, collect(lane, PARTITION_RUNNING, starts), fault) == 0)
 		return 0;
 	lane->intake_broken = true;
@@ -382,7 +397,7 @@ int takeover_tend(struct lane *lane, struct fault *fault)
 		return recommit(lane, fault);
 	if (lane->leaderless_retry_at_ms > 0 && now >= lane->leaderless_retry_at_ms)
 		start_over(lane);
-	else if (lane->halted_count > 0 && now >= lane->halted_check_at_ms)
+	else if (lane->partition_count > 0 && now >= lane->orders_check_at_ms)
 		return look_for_resume_orders(lane, fault);
 	return 0;
 }

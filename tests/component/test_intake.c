@@ -655,6 +655,30 @@ static void test_looks_from_outside(void **state)
 	assert_int_equal(fault.kind, FAULT_WAIT);
 }
 
+/* rd_kafka_query_watermark_offsets would wait for ever. */
+static void test_leader_that_hangs(void **state)
+{
+	struct position positions[] = { { .partition = 0 }, { .partition = 3 } }, position = { .partition = 3 };
+	int64_t began = clock_monotonic_ms();
+	struct fault fault;
+	char id[128];
+
+	(void)state;
+	rd_kafka_mock_partition_set_leader(cluster.mock, COMMANDS, 3, HANGING);
+	rd_kafka_mock_broker_set_rtt(cluster.mock, HANGING, 60000);
+	for (int i = 0; i < 2; i++) { /* asked of the old leader first */
+		assert_int_equal(intake_positions(intakes[FETCHING], positions, 2, 500, &fault), 0);
+		assert_false(positions[0].unknown);
+		assert_true(positions[0].high >= RECORDS);
+		assert_true(positions[1].unknown);
+	}
+	assert_int_equal(intake_look(&configs[FETCHING], id, sizeof id, &position, 500, &fault), -1);
+	assert_int_equal(fault.kind, FAULT_WAIT);
+	assert_in_range(clock_monotonic_ms() - began, 0, 8000);
+	rd_kafka_mock_broker_set_rtt(cluster.mock, HANGING, -1);
+	rd_kafka_mock_partition_set_leader(cluster.mock, COMMANDS, 3, LEADER);
+}
+
 /* ---- */
 
 static void fill(void)
@@ -733,6 +757,7 @@ int main(void)
 		cmocka_unit_test(test_leaves_at_once),
 		cmocka_unit_test(test_leaves_without_coordinator),
 		cmocka_unit_test(test_looks_from_outside),
+		cmocka_unit_test(test_leader_that_hangs),
 		cmocka_unit_test(test_second_member_takes_its_share),
 		cmocka_unit_test(test_membership_lost),
 	};
