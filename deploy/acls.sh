@@ -13,7 +13,7 @@ set -eu
 
 GATEWAYS=${GATEWAYS:-User:campaign-gateway}          # publish commands, await their results
 WORKERS=${WORKERS:-User:campaign-worker}
-SUBSCRIBERS=${SUBSCRIBERS:-}                         # read results only, each in a group of its own name and below
+SUBSCRIBERS=${SUBSCRIBERS:-}                         # read results only, each in a group NAME or NAME.*
 OPERATORS=${OPERATORS:-User:campaign-operator}       # make topics, read dead letters
 COMMANDS=${COMMANDS:-campaigns.duplicate.commands.v1}
 RESULTS=${RESULTS:-campaigns.duplicate.results.v1}
@@ -38,6 +38,8 @@ allow() { # PRINCIPALS OPTION...
 
 allow "$GATEWAYS" --operation Write --operation Describe --topic "$COMMANDS"
 allow "$GATEWAYS" --operation Read --operation Describe --topic "$RESULTS"
+# Their producer is idempotent without being transactional. Since Kafka 2.8 it needs no more than Write on the topic.
+allow "$GATEWAYS" --operation IdempotentWrite --cluster
 
 allow "$WORKERS" --operation Read --operation Describe --operation DescribeConfigs --topic "$COMMANDS"
 allow "$WORKERS" --operation Write --operation Describe --operation DescribeConfigs --topic "$RESULTS" --topic "$DEAD_LETTERS"
@@ -47,7 +49,9 @@ allow "$WORKERS" --operation Write --operation Describe --transactional-id "$GRO
 
 for subscriber in $SUBSCRIBERS; do
 	allow "$subscriber" --operation Read --operation Describe --topic "$RESULTS"
-	allow "$subscriber" --operation Read --group "${subscriber#*:}" --resource-pattern-type prefixed
+	allow "$subscriber" --operation Read --group "${subscriber#*:}"
+	# A prefix without the delimiter would take in the groups of another one whose name is longer.
+	allow "$subscriber" --operation Read --group "${subscriber#*:}." --resource-pattern-type prefixed
 done
 
 for topic in "$COMMANDS" "$RESULTS" "$DEAD_LETTERS"; do

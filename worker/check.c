@@ -10,6 +10,7 @@
 #include "../schemas/codec.h"
 #include "clock.h"
 #include "kafka.h"
+#include "partition.h"
 #include "store.h"
 #include "topics.h"
 
@@ -76,6 +77,49 @@ static rd_kafka_topic_partition_list_t *list_partitions(rd_kafka_t *rk, const ch
 	return list;
 }
 
+/* Sets each offset to the first or last one that a read_committed consumer finds. (Not rd_kafka_query_watermark_offsets: 2.0.2
+ * waits for a partition without a leader whatever the time-out.) */
+static int find_ends(struct check *check, rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, int64_t wanted)
+{
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < list->cnt; i++)
+		list->elems[i].offset = wanted;
+	err = rd_kafka_offsets_for_times(rk, list, TIMEOUT_MS);
+	for (int i = 0; i < list->cnt && !err; i++)
+		err = list->elems[i].err;
+	if (!err)
+		return 0;
+	tell(check, true, "topic %s: what it holds cannot be asked for: %s", list->elems[0].topic, rd_kafka_err2str(err));
+	return -1;
+}
+
+/* Partitions whose committed offset a worker refuses. One whose offset is lost looks like one that was never read: only the
+ * database tells them apart. */
+static void check_halted(struct check *check, rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *committed)
+{
+	rd_kafka_topic_partition_list_t *low = rd_kafka_topic_partition_list_copy(committed);
+	rd_kafka_topic_partition_list_t *high = rd_kafka_topic_partition_list_copy(committed);
+	bool known = find_ends(check, rk, low, RD_KAFKA_OFFSET_BEGINNING) == 0 &&
+		     find_ends(check, rk, high, RD_KAFKA_OFFSET_END) == 0;
+
+	for (int i = 0; i < committed->cnt && known; i++) {
+		const rd_kafka_topic_partition_t *at = &committed->elems[i];
+		struct position position = { .partition = at->partition, .committed = at->offset >= 0 ? at->offset : OFFSET_NONE,
+					     .low = low->elems[i].offset, .high = high->elems[i].offset };
+		char why[512];
+		const char *note;
+		int64_t start;
+
+		if (partition_start(&position, OFFSET_NONE, RESUME_NONE, &start, &note, why, sizeof why) < 0)
+			tell(check, true, "topic %s: partition %" PRId32 " is halted: %s; it waits for: "
+			     "campaign-worker resume --partition %" PRId32 " --from OFFSET|earliest", at->topic, at->partition, why,
+			     at->partition);
+	}
+	rd_kafka_topic_partition_list_destroy(low);
+	rd_kafka_topic_partition_list_destroy(high);
+}
+
 static void check_offsets(struct check *check, const struct config *config, rd_kafka_t *rk)
 {
 	rd_kafka_topic_partition_list_t *list = list_partitions(rk, config->commands);
@@ -94,6 +138,8 @@ static void check_offsets(struct check *check, const struct config *config, rd_k
 	else
 		tell(check, false, "consumer group %s: offsets of %d of %d partitions are committed", config->group, committed,
 		     list->cnt);
+	if (!err && committed > 0)
+		check_halted(check, rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -147,6 +193,7 @@ static void check_kafka(struct check *check, const struct config *config)
 {
 	struct fault fault;
 
+	tell(check, false, "librdkafka %s", rd_kafka_version_str());
 	if (topics_check(config, pass_on, check, &fault) < 0) {
 		tell(check, true, "Kafka: %s", fault.msg);
 		return;

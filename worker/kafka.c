@@ -60,6 +60,8 @@ static const struct standard promised[] = {
 	{ PRODUCERS, "enable.idempotence", "true" },
 	{ PRODUCERS, "acks", "all" },
 	{ PRODUCERS, "partitioner", "murmur2_random" },
+	/* What a misspelt name would make has the broker's number of partitions and settings. A producer's default is true. */
+	{ ALL, "allow.auto.create.topics", "false" },
 };
 
 static enum log_level level_of(int level)

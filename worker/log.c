@@ -195,6 +195,11 @@ static struct class *class_of(const char *event, int64_t now_ms)
 	return oldest;
 }
 
+static bool is_limited(enum log_level level, const char *event)
+{
+	return level > LEVEL_DEBUG && strcmp(event, "partition_halted") != 0 && strcmp(event, "fatal") != 0;
+}
+
 /* Whether the event may be written, with how many of its class were not since the last one. */
 static bool let_through(const char *event, uint64_t *suppressed)
 {
@@ -242,7 +247,7 @@ void log_event(enum log_level level, const char *event, const char *msg, ...)
 	const char *key, *value;
 	va_list ap;
 
-	if (level < log_state.least || (level > LEVEL_DEBUG && !let_through(event, &suppressed)))
+	if (level < log_state.least || (is_limited(level, event) && !let_through(event, &suppressed)))
 		return;
 	line_put_field(&line, "time", clock_format(clock_wall_ms(), time));
 	line_put_field(&line, "level", names[level]);

@@ -20,8 +20,9 @@ void log_set_clock(int64_t (*now_ms)(void));
 
 /* event: a stable word of the class ("batch_dropped"), also the class for rate limiting: a class that repeats more than
  * 10 times within 10 s is suppressed, and the next line let through carries suppressed=<count>. (Debug lines are asked for
- * one by one and are not limited.) msg: a sentence for a person. Then pairs of const char *key, const char *value, ended by
- * NULL; a NULL value is left out. Values may hold any bytes. */
+ * one by one and are not limited; nor are partition_halted and fatal, each of which names something that a person has to
+ * act on.) msg: a sentence for a person. Then pairs of const char *key, const char *value, ended by NULL; a NULL value is left
+ * out. Values may hold any bytes. */
 void log_event(enum log_level level, const char *event, const char *msg, ...) __attribute__((sentinel));
 
 /* An integer as text, for use in an argument list: log_int((char[LOG_INT_SIZE]){0}, n). */

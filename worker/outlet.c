@@ -16,7 +16,7 @@
 
 #define CALL_MS 10000        /* a transactional call without an answer for that long is given up */
 #define RETRY_PAUSE_MS 100
-#define WARM_UP_MS 1000
+#define LOOK_MS 1000
 #define HEADERS_MAX 64       /* original headers a dead letter keeps */
 #define HEADER_BYTES_MAX (16 * 1024)
 #define DEAD_LETTER_BYTES_MIN 1024
@@ -28,7 +28,7 @@ struct outlet {
 	size_t dead_letter_bytes; /* shrinks when a broker refuses a dead letter's size */
 	bool size_refused;        /* since the transaction began */
 	bool record_open;         /* a record failed that a broker may have taken, or may take yet */
-	bool spent, fenced;
+	bool initialised, spent, fenced;
 	struct watch watch;
 };
 
@@ -146,34 +146,56 @@ static int take_error(struct outlet *outlet, rd_kafka_error_t *error, const char
 		} \
 	} while (0)
 
-/* The first transaction on a topic that librdkafka has not looked up yet takes most of a second. */
-static void warm_up(struct outlet *outlet, const char *name)
-{
-	rd_kafka_topic_t *topic = rd_kafka_topic_new(outlet->rk, name, NULL);
-	const struct rd_kafka_metadata *metadata;
-
-	if (topic == NULL)
-		return;
-	if (rd_kafka_metadata(outlet->rk, 0, topic, &metadata, WARM_UP_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
-		rd_kafka_metadata_destroy(metadata);
-	rd_kafka_topic_destroy(topic);
-}
-
-int outlet_init(struct outlet *outlet, int timeout_ms, struct fault *fault)
+static int get_epoch(struct outlet *outlet, int timeout_ms, struct fault *fault)
 {
 	rd_kafka_error_t *error = rd_kafka_init_transactions(outlet->rk, timeout_ms);
 	bool again;
 
-	if (error == NULL) {
-		warm_up(outlet, outlet->results);
-		warm_up(outlet, outlet->dead_letters);
+	if (error == NULL)
 		return 0;
-	}
 	again = rd_kafka_error_is_retriable(error) && !rd_kafka_error_is_fatal(error);
 	take_error(outlet, error, "init_transactions", fault);
 	if (again)
 		fault->kind = FAULT_RETRY;
 	return -1;
+}
+
+/* A topic that is missing would else show only as a transaction that is not committed in time. Also, the first transaction on
+ * a topic that librdkafka has not looked up yet takes most of a second. No answer in time is no fault: nothing is known. */
+static int look_for_topic(struct outlet *outlet, const char *name, struct fault *fault)
+{
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(outlet->rk, name, NULL);
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
+	const struct rd_kafka_metadata *metadata;
+
+	if (topic == NULL)
+		return fault_set(fault, FAULT_WAIT, "topic %s: %s", name, rd_kafka_err2str(rd_kafka_last_error()));
+	if (rd_kafka_metadata(outlet->rk, 0, topic, &metadata, LOOK_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+		if (metadata->topic_cnt == 1)
+			err = metadata->topics[0].err;
+		rd_kafka_metadata_destroy(metadata);
+	}
+	rd_kafka_topic_destroy(topic);
+	switch (err) {
+	case RD_KAFKA_RESP_ERR_NO_ERROR:
+	case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		return 0;
+	case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+	case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		return fault_set(fault, FAULT_WAIT, "topic %s does not exist: `campaign-worker topics` creates it", name);
+	default:
+		return fault_set(fault, FAULT_WAIT, "topic %s: %s", name, rd_kafka_err2str(err));
+	}
+}
+
+int outlet_init(struct outlet *outlet, int timeout_ms, struct fault *fault)
+{
+	if (!outlet->initialised && get_epoch(outlet, timeout_ms, fault) < 0)
+		return -1;
+	outlet->initialised = true;
+	if (look_for_topic(outlet, outlet->results, fault) < 0)
+		return -1;
+	return look_for_topic(outlet, outlet->dead_letters, fault);
 }
 
 /* ---- headers ---- */
@@ -472,7 +494,7 @@ int outlet_end_transaction(const struct config *config, const char *transactiona
 
 	if (outlet == NULL)
 		return -1;
-	ended = outlet_init(outlet, timeout_ms, fault);
+	ended = get_epoch(outlet, timeout_ms, fault);
 	outlet_free(outlet);
 	return ended;
 }

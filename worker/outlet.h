@@ -22,8 +22,8 @@ struct rd_kafka_consumer_group_metadata_s;
 struct outlet *outlet_new(const struct config *config, const char *transactional_id, struct fault *fault) MUST_CHECK;
 void outlet_free(struct outlet *outlet); /* accepts NULL; drops what is in flight */
 
-/* Gets the producer its epoch, ending a predecessor's transaction. FAULT_RETRY: not within timeout_ms, call again.
- * FAULT_REBUILD, FAULT_FATAL. */
+/* Gets the producer its epoch, ending a predecessor's transaction, and looks for its two topics. FAULT_RETRY: not within
+ * timeout_ms, call again. FAULT_WAIT: a topic is missing or barred to us, call again. FAULT_REBUILD. */
 int outlet_init(struct outlet *outlet, int timeout_ms, struct fault *fault) MUST_CHECK;
 
 struct batch_offset {

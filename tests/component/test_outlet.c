@@ -323,6 +323,36 @@ static void test_init_without_coordinator_returns_in_time(void **state)
 	assert_int_equal(outlet_end_transaction(&rig.config, "gone.worker.0", 2000, &fault), 0);
 }
 
+static void assert_waits(const char *topic, rd_kafka_resp_err_t err, const char *said)
+{
+	int64_t began = clock_monotonic_ms();
+	struct fault fault;
+
+	rd_kafka_mock_topic_set_error(rig.cluster.mock, topic, err);
+	assert_int_equal(renew(&rig), -1);
+	for (int tries = 0; tries < 2; tries++) { /* also when it is called again */
+		assert_int_equal(outlet_init(rig.outlet, 500, &fault), -1);
+		assert_int_equal(fault.kind, FAULT_WAIT);
+		assert_non_null(strstr(fault.msg, topic));
+		assert_non_null(strstr(fault.msg, said));
+	}
+	assert_int_equal(outlet_end_transaction(&rig.config, "gone.worker.0", 2000, &fault), 0); /* needs no topic */
+	assert_in_range(clock_monotonic_ms() - began, 0, 4000);
+	rd_kafka_mock_topic_set_error(rig.cluster.mock, topic, ERR(NO_ERROR));
+	assert_int_equal(outlet_init(rig.outlet, 500, &fault), 0);
+	assert_works(topic);
+}
+
+/* A topic that is not there, or that we may not see, is named; the same producer goes on when it is. (The mock makes every
+ * topic that it is asked for, hence an error.) */
+static void test_missing_topic_is_named(void **state)
+{
+	(void)state;
+	assert_waits(RESULTS, ERR(UNKNOWN_TOPIC_OR_PART), "does not exist: `campaign-worker topics` creates it");
+	assert_waits(DEAD_LETTERS, ERR(UNKNOWN_TOPIC_OR_PART), "does not exist: `campaign-worker topics` creates it");
+	assert_waits(RESULTS, ERR(TOPIC_AUTHORIZATION_FAILED), "Topic authorization failed");
+}
+
 /* ---- no answer at all ---- */
 
 /* Each on a cluster of its own and all at once, beside the other tests: they wait for time-outs. */
@@ -793,6 +823,7 @@ int main(void)
 		cmocka_unit_test(test_every_request_in_every_class),
 		cmocka_unit_test(test_init_in_every_class),
 		cmocka_unit_test(test_init_without_coordinator_returns_in_time),
+		cmocka_unit_test(test_missing_topic_is_named),
 		cmocka_unit_test(test_result_of_an_accepted_command),
 		cmocka_unit_test(test_result_of_a_refused_command),
 		cmocka_unit_test(test_trace_context_is_checked),

@@ -16,6 +16,7 @@ import pytest
 
 from avrocodec import command_codec
 from harness import ROOT, SEED, binary, clean_environment, digest, run_program, wait_until
+from test_offsets import delete_records, set_offset
 
 DAY_MS = 86400000
 BETA = {"accountGroupId": "64f1a2b3c4d5e6f708192a3b", "campaignId": "65b000000000000000000001", "audienceId": "aud_beta"}
@@ -193,6 +194,21 @@ def test_check_topics(proper_world):
         % world.results])
 
 
+def test_check_halted_partitions(proper_world):
+    """As far as Kafka tells: a committed offset beyond the end, and one before the beginning."""
+    world = proper_world
+    producer = confluent_kafka.Producer({"bootstrap.servers": world.services.kafka.brokers})
+    for partition in (1, 1, 1, 2):
+        producer.produce(world.commands, b"x", partition=partition)
+    assert producer.flush(20) == 0
+    delete_records(world, 1, 2)
+    for partition, offset in ((1, 1), (2, 7), (3, 0)):
+        set_offset(world, partition, offset)
+    found = wrong(check(world))
+    assert [line.split(" resume")[1] for line in found] == [" --partition 1 --from OFFSET|earliest", " --partition 2 --from OFFSET|earliest"]
+    assert "commands from offset 1 up to 2 were deleted" in found[0] and "lies beyond the topic's end 1" in found[1]
+
+
 def test_kafka_is_away(proper_world):
     """All that need it, at once: each gives up by itself, says so in one line, and fails."""
     world = proper_world
@@ -264,6 +280,19 @@ def test_run_refuses_a_database_without_migrations(world, empty_database):
     assert worker.wait(20) == 1
     fatal, = worker.events("fatal")
     assert fatal["msg"] == "the database lacks migration %s: run campaign-worker migrate" % MIGRATIONS[0]
+
+
+def test_run_waits_for_a_missing_topic(world):
+    """It is named and not made in passing; the worker goes on when somebody made it."""
+    name = "nowhere-" + world.name
+    worker = world.worker(args=("--results", name))
+    assert worker.wait_for_log("waiting")[0]["msg"] == "topic %s does not exist: `campaign-worker topics` creates it" % name
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": world.services.kafka.brokers})
+    assert name not in admin.list_topics(timeout=20).topics
+    for future in admin.create_topics([confluent_kafka.admin.NewTopic(name, 1, 1)]).values():
+        future.result()
+    worker.wait_for_log("running", running=4)
+    assert worker.stop() == 0 and not worker.events("client_rebuilt")
 
 
 def test_run_tolerates_newer_migrations(world):

@@ -275,7 +275,7 @@ static void test_refused_properties(void **state)
 		"bootstrap.servers", "metadata.broker.list", "partition.assignment.strategy", "group.protocol",
 		"group.protocol.type", "group.remote.assignor", "group.instance.id", "partitioner", "queuing.strategy",
 		"max.in.flight", "max.in.flight.requests.per.connection", "retries", "message.send.max.retries",
-		"enable.partition.eof", "enabled_events", "delivery.report.only.error", "test.mock.num.brokers",
+		"enable.partition.eof", "enabled_events", "delivery.report.only.error", "allow.auto.create.topics", "test.mock.num.brokers",
 	};
 	char args[128];
 

@@ -70,6 +70,7 @@ static void test_producers(void **state)
 		assert_property(producers[i], "enable.idempotence", "true");
 		assert_property(producers[i], "acks", "-1");
 		assert_property(producers[i], "partitioner", "murmur2_random");
+		assert_property(producers[i], "allow.auto.create.topics", "false");
 		assert_property(producers[i], "compression.codec", "zstd");
 		assert_property(producers[i], "message.max.bytes", "1000000");
 	}
@@ -93,12 +94,15 @@ static void test_precedence(void **state)
 	give("client.id", "mine");
 	give("isolation.level", "read_uncommitted");
 	give("partitioner", "random");
+	give("allow.auto.create.topics", "true");
 	give("bootstrap.servers", "elsewhere:1");
 	assert_property(KAFKA_CONSUMER, "session.timeout.ms", "7000");
 	assert_property(KAFKA_CONSUMER, "client.id", "mine");
 	assert_property(KAFKA_CONSUMER, "isolation.level", "read_committed");
 	assert_property(KAFKA_CONSUMER, "bootstrap.servers", "localhost:1");
 	assert_property(KAFKA_PRODUCER, "compression.codec", "none");
+	assert_property(KAFKA_TRANSACTIONAL_PRODUCER, "allow.auto.create.topics", "false");
+	assert_property(KAFKA_CONSUMER, "allow.auto.create.topics", "false");
 	assert_property(KAFKA_PRODUCER, "partitioner", "murmur2_random");
 }
 

@@ -172,6 +172,18 @@ static void test_rate_limit(void **state)
 	assert_non_null(strstr(strstr(logged(), "suppressed"), "event=storm msg=again\n"));
 }
 
+/* Each names another thing to act on. */
+static void test_what_needs_a_person_is_never_suppressed(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		log_error("partition_halted", "m", "partition", LOG_INT(i));
+		log_error("fatal", "m");
+	}
+	assert_int_equal(lines(logged()), 60);
+	assert_non_null(strstr(logged(), "partition=29"));
+}
+
 static void *shout(void *arg)
 {
 	for (int i = 0; i < 100; i++)
@@ -272,6 +284,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(test_text),    TEST(test_json),	     TEST(test_levels),	   TEST(test_long_lines), TEST(test_rate_limit),
 		TEST(test_threads), TEST(test_many_classes), TEST(test_disk_full), TEST(test_stuck_pipe), TEST(test_closed_stderr),
+		TEST(test_what_needs_a_person_is_never_suppressed),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
