@@ -267,10 +267,6 @@ static int open_producer(struct client *client, struct fault *fault)
 
 	if (conf == NULL)
 		return -1;
-	if (kafka_conf_set(conf, "allow.auto.create.topics", "false", fault) != 0) {
-		rd_kafka_conf_destroy(conf);
-		return -1;
-	}
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR);
 	producer = kafka_new_take(conf, KAFKA_PRODUCER, fault);
 	if (producer == NULL)

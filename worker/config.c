@@ -144,6 +144,7 @@ static const struct refused {
 	{ "queuing.strategy", ORDER },
 	{ "partitioner", "records must lie where Java clients put them (murmur2_random), so that a group's commands stay in order" },
 	{ "delivery.report.only.error", "every delivery is counted" },
+	{ "allow.auto.create.topics", "a name that is mistyped must be found out; campaign-worker topics makes topics as they must be" },
 	{ "test.mock.num.brokers", "a mock cluster keeps none of the promises" },
 };
 
