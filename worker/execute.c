@@ -1,6 +1,7 @@
 /* The PostgreSQL side of a batch: one transaction if all goes well; smaller and smaller ones, in order, until the command
  * that the database cannot take is alone. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "intake.h"
 #include "lane_parts.h"
@@ -25,6 +26,12 @@ static int execute_once(struct lane *lane, size_t first, size_t n, enum store_en
 	return store_execute(lane->store, &fence, lane->order + first, n, end, lane->arena, fault);
 }
 
+/* A statement that took too long would most likely do so again. */
+static bool timed_out(const struct fault *fault)
+{
+	return strcmp(fault->sqlstate, "57014") == 0;
+}
+
 static int execute_patiently(struct lane *lane, size_t first, size_t n, int tries, struct fault *fault)
 {
 	for (int i = 0; i < tries; i++) {
@@ -32,7 +39,7 @@ static int execute_patiently(struct lane *lane, size_t first, size_t n, int trie
 			lane_pause(lane, RETRY_PAUSE_MS + rand() % RETRY_PAUSE_MS);
 		if (execute_once(lane, first, n, STORE_COMMIT, fault) == 0)
 			return 0;
-		if (fault->kind != FAULT_RETRY)
+		if (fault->kind != FAULT_RETRY || (n > 1 && timed_out(fault)))
 			return -1;
 	}
 	return -1;
@@ -59,6 +66,7 @@ static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 {
 	struct job *job = lane->order[place];
 	bool locked = fault->kind == FAULT_RETRY;
+	const char *details;
 
 	if (breaker_failed(&lane->breaker, fault->sqlstate)) {
 		lane->breaker.probe = place + 1; /* those before it are known */
@@ -69,9 +77,13 @@ static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 	job->executable = false;
 	job->dead_letter = reason_info(job->reason)->dead_letter;
 	job->cause = arena_printf(lane->arena, "SQLSTATE %s: %s", fault->sqlstate, fault->msg);
-	result_refuse(&job->result, job->reason,
-		      locked ? "rows this command needs stayed locked by another session; nothing was written" :
-			       arena_printf(lane->arena, "the database refused this command (SQLSTATE %s); nothing was written", fault->sqlstate));
+	if (timed_out(fault))
+		details = "the command could not be judged or written in time; nothing was written";
+	else if (locked)
+		details = "rows this command needs stayed locked by another session; nothing was written";
+	else
+		details = arena_printf(lane->arena, "the database refused this command (SQLSTATE %s); nothing was written", fault->sqlstate);
+	result_refuse(&job->result, job->reason, details);
 	/* Its processing time comes from the same clock as all others': a transaction without anything to execute. */
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include "clock.h"
 
 #define BINARY 1
+#define HOSTS_MAX 16
 #define WAIT_MS 1000 /* between two looks at the waiter's opinion */
 #define POSTGRES_EPOCH_MS INT64_C(946684800000) /* 2000-01-01 */
 
@@ -178,37 +179,121 @@ static bool is_conninfo(const char *database)
 	return strchr(database, '=') || strstr(database, "://");
 }
 
-static PGconn *start_connecting(const char *database, const char *application)
+/* Where the settings list several hosts: one of them, as the settings name it. "" stands for the default. */
+struct host {
+	char name[256], address[64], port[8];
+};
+
+/* host: NULL for all of them, in libpq's way. */
+static void start_connecting(struct pg *pg, const char *database, const char *application, const struct host *host)
 {
 	const char *primary = getenv("PGTARGETSESSIONATTRS") ? NULL : "read-write";
-	/* What stands before dbname are defaults, which a conninfo in dbname overrides. */
+	/* What stands before dbname are defaults, which a conninfo in dbname overrides; what stands behind it overrides that. */
 	const char *keywords[] = { "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-				   "target_session_attrs", "fallback_application_name", "dbname", "client_encoding", NULL };
-	const char *values[] = { "5", "2", "3", "8000", primary, application, database, "UTF8", NULL };
+				   "target_session_attrs", "fallback_application_name", "dbname", "client_encoding",
+				   host ? "host" : NULL, "hostaddr", "port", NULL };
+	const char *values[] = { "5", "2", "3", "8000", primary, application, database, "UTF8",
+				 host ? host->name : NULL, host ? host->address : NULL, host ? host->port : NULL, NULL };
 
-	return PQconnectStartParams(keywords, values, 1);
+	pg->conn = PQconnectStartParams(keywords, values, 1);
+	if (pg->conn == NULL)
+		abort();
+	PQsetNoticeReceiver(pg->conn, on_notice, pg);
 }
 
-static int poll_connection(struct pg *pg, int timeout_ms, struct fault *fault)
+/* The element at place of a list such as host; the last one if there are fewer, as one port serves all hosts. */
+static void copy_element(char *element, size_t size, const char *list, size_t place)
+{
+	const char *comma;
+
+	while (place-- > 0 && (comma = strchr(list, ',')) != NULL)
+		list = comma + 1;
+	snprintf(element, size, "%.*s", (int)strcspn(list, ","), list);
+}
+
+/* The hosts that the settings of the connection list, wherever they come from; at most max of them. */
+static size_t list_hosts(PGconn *conn, struct host *hosts, size_t max)
+{
+	PQconninfoOption *options = PQconninfo(conn);
+	const char *names = "", *addresses = "", *ports = "";
+	size_t count = 1;
+
+	if (options == NULL)
+		abort();
+	for (PQconninfoOption *o = options; o->keyword; o++) {
+		if (o->val && strcmp(o->keyword, "host") == 0)
+			names = o->val;
+		if (o->val && strcmp(o->keyword, "hostaddr") == 0)
+			addresses = o->val;
+		if (o->val && strcmp(o->keyword, "port") == 0)
+			ports = o->val;
+	}
+	for (const char *p = *addresses ? addresses : names; *p; p++)
+		count += *p == ',';
+	for (size_t i = 0; i < count && i < max; i++) {
+		copy_element(hosts[i].name, sizeof hosts[i].name, names, i);
+		copy_element(hosts[i].address, sizeof hosts[i].address, addresses, i);
+		copy_element(hosts[i].port, sizeof hosts[i].port, ports, i);
+	}
+	PQconninfoFree(options);
+	return count < max ? count : max;
+}
+
+/* The waiter may return early, and libpq blocks if it is polled before the socket is ready. */
+static bool is_ready(const struct pg *pg, short events)
+{
+	struct pollfd pollfd = { .fd = PQsocket(pg->conn), .events = events };
+
+	return poll(&pollfd, 1, 0) > 0;
+}
+
+/* *late: it was not refused, there was no answer. */
+static int poll_connection(struct pg *pg, int timeout_ms, bool *late, struct fault *fault)
 {
 	int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
 	PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
+	*late = false;
 	while (PQstatus(pg->conn) != CONNECTION_BAD && state != PGRES_POLLING_FAILED) {
+		short events = state == PGRES_POLLING_READING ? POLLIN : POLLOUT;
 		int64_t left_ms = deadline_ms - clock_monotonic_ms();
 
 		if (state == PGRES_POLLING_OK)
 			return 0;
 		if (left_ms <= 0) {
+			*late = true;
 			pg_close(pg);
 			return fault_set(fault, FAULT_WAIT, "cannot connect to PostgreSQL: no answer within %d ms", timeout_ms);
 		}
-		if (wait_for(pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, left_ms < WAIT_MS ? (int)left_ms : WAIT_MS, fault) < 0)
+		if (wait_for(pg, events, left_ms < WAIT_MS ? (int)left_ms : WAIT_MS, fault) < 0)
 			return -1;
-		state = PQconnectPoll(pg->conn);
+		if (is_ready(pg, events))
+			state = PQconnectPoll(pg->conn);
 	}
 	fault_set(fault, FAULT_WAIT, "cannot connect to PostgreSQL: %s", PQerrorMessage(pg->conn));
 	pg_close(pg);
+	return -1;
+}
+
+/* libpq goes on to the next host when one refuses, but waits for ever for one that is silent. When the time is up, each is
+ * tried alone, from the last: those behind the silent one have not been tried. */
+static int try_hosts(struct pg *pg, const char *database, const char *application, int timeout_ms, struct fault *fault)
+{
+	struct host hosts[HOSTS_MAX];
+	size_t count;
+	bool late;
+
+	start_connecting(pg, database, application, NULL);
+	count = list_hosts(pg->conn, hosts, HOSTS_MAX);
+	if (poll_connection(pg, timeout_ms, &late, fault) == 0)
+		return 0;
+	if (!late || count == 1)
+		return -1;
+	while (count > 0 && fault->kind != FAULT_STOP) {
+		start_connecting(pg, database, application, &hosts[--count]);
+		if (poll_connection(pg, timeout_ms, &late, fault) == 0)
+			return 0;
+	}
 	return -1;
 }
 
@@ -226,11 +311,7 @@ int pg_connect(struct pg *pg, const char *database, const char *application, int
 			return fault_set(fault, FAULT_FATAL, "the database setting is no conninfo or URI that libpq understands");
 		PQconninfoFree(options);
 	}
-	pg->conn = start_connecting(database, application);
-	if (pg->conn == NULL)
-		abort();
-	PQsetNoticeReceiver(pg->conn, on_notice, pg);
-	if (poll_connection(pg, timeout_ms, fault) < 0)
+	if (try_hosts(pg, database, application, timeout_ms, fault) < 0)
 		return -1;
 	return PQsetnonblocking(pg->conn, 1) == 0 ? 0 : lose(pg, fault);
 }

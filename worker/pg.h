@@ -27,7 +27,8 @@ int pg_wait_blocking(void *arg, int fd, short events, int timeout_ms);
 bool pg_connected(const struct pg *pg);
 void pg_close(struct pg *pg);
 
-/* One attempt, at most timeout_ms. database as in struct store_settings; keep-alive and time-out settings that it does not
+/* One attempt, at most timeout_ms; where database lists several hosts and there was no answer in this time, as much again
+ * for each of them. database as in struct store_settings; keep-alive and time-out settings that it does not
  * give get defaults that notice a dead peer within seconds, and target_session_attrs is read-write. */
 int pg_connect(struct pg *pg, const char *database, const char *application, int timeout_ms, struct fault *fault) MUST_CHECK;
 int pg_server_version(const struct pg *pg); /* 150020 */

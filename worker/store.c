@@ -59,11 +59,6 @@ bool store_connected(const struct store *store)
 	return pg_connected(store->pg);
 }
 
-void store_disconnect(struct store *store)
-{
-	pg_close(store->pg);
-}
-
 /* ---- faults ---- */
 
 enum fault_kind store_classify(const char *sqlstate)
@@ -122,6 +117,8 @@ static const struct guarantee {
 	{ "current_setting('fsync') = 'on'", "fsync is off: PostgreSQL may lose commits", FAULT_FATAL },
 	{ "current_setting('full_page_writes') = 'on'", "full_page_writes is off: PostgreSQL may lose commits", FAULT_FATAL },
 	{ "current_setting('synchronous_commit') <> 'off'", "synchronous_commit is off: PostgreSQL may lose commits", FAULT_FATAL },
+	{ "current_setting('synchronous_commit') <> 'local' OR current_setting('synchronous_standby_names') = ''",
+	  "synchronous_commit is local, though there are synchronous standbys: a failover may lose commits", FAULT_FATAL },
 };
 
 #define GUARANTEES (sizeof guarantees / sizeof guarantees[0])
@@ -139,8 +136,8 @@ static int holds(struct pg *pg, const char *condition, bool *yes, struct fault *
 }
 
 /* Plans are made once and for all sizes of tables: every access is meant to be an index look-up (worker/sql/execute.sql),
- * also where the tables were empty when it was planned; and a subplan is hashed however large it is thought to be (what it
- * holds is bounded by the statement). Written as statements, because poolers refuse start-up parameters.
+ * also where the tables were empty when it was planned; and a subplan of as many rows as the statement allows (1000) is
+ * hashed, also with the smallest work_mem. Written as statements, because poolers refuse start-up parameters.
  * client_connection_check_interval: a statement that waits for a lock must not run after its client is gone. */
 static int set_up_session(struct store *store, struct fault *fault)
 {
@@ -151,9 +148,26 @@ static int set_up_session(struct store *store, struct fault *fault)
 		 "SET search_path = pg_catalog, public, pg_temp; SET TimeZone = 'UTC'; SET client_min_messages = warning;"
 		 "SET lock_timeout = %d; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d;"
 		 "SET client_connection_check_interval = 500; SET plan_cache_mode = force_generic_plan; SET jit = off;"
-		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET hash_mem_multiplier = 1000",
+		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET hash_mem_multiplier = 2",
 		 s->lock_timeout_ms, s->statement_timeout_ms, s->idle_in_transaction_ms);
 	return pg_run(store->pg, sql, fault);
+}
+
+/* A pooler that gives each transaction another session loses them, and with them every bound on how long a statement may
+ * wait. */
+static int check_session(struct store *store, struct fault *fault)
+{
+	char condition[256];
+	bool kept;
+
+	snprintf(condition, sizeof condition,
+		 "current_setting('plan_cache_mode') = 'force_generic_plan' AND "
+		 "(SELECT s.setting::bigint FROM pg_settings AS s WHERE s.name = 'lock_timeout') = %d",
+		 store->settings.lock_timeout_ms);
+	if (holds(store->pg, condition, &kept, fault) < 0)
+		return -1;
+	return kept ? 0 : fault_set(fault, FAULT_FATAL, "the connection does not keep its settings: a pooler in transaction mode? "
+				    "session pooling is needed");
 }
 
 static int check_guarantees(struct store *store, struct fault *fault)
@@ -234,8 +248,8 @@ int store_connect(struct store *store, struct fault *fault)
 {
 	if (pg_connect(store->pg, store->database, store->application, store->settings.connect_timeout_ms, fault) < 0)
 		return -1;
-	if (check_guarantees(store, fault) == 0 && set_up_session(store, fault) == 0 && check_migrations(store, fault) == 0 &&
-	    prepare_statements(store, fault) == 0)
+	if (check_guarantees(store, fault) == 0 && set_up_session(store, fault) == 0 && check_session(store, fault) == 0 &&
+	    check_migrations(store, fault) == 0 && prepare_statements(store, fault) == 0)
 		return 0;
 	pg_close(store->pg);
 	return -1;
@@ -849,20 +863,34 @@ int store_execute(struct store *store, const struct fence *fence, struct job **j
 
 /* The rights that the statements need; campaign_worker has them (schemas/sql). */
 static const struct right {
-	const char *table, *column, *privilege;
+	const char *privilege, *table, *columns;
 } rights[] = {
-	{ "schema_migrations", "version", "SELECT" },
-	{ "api_keys", "revoked_at", "SELECT" },
-	{ "api_key_account_groups", "rate_burst", "SELECT" },
-	{ "api_key_account_groups", "rate_tat_us", "UPDATE" },
-	{ "campaigns", "workflow", "SELECT" },
-	{ "campaigns", "command_digest", "INSERT" },
-	{ "audiences", "ready", "SELECT" },
-	{ "audience_leads", "lead_id", "SELECT" },
-	{ "campaign_leads", "state", "SELECT" },
-	{ "partition_owner", "epoch", "SELECT" },
-	{ "partition_owner", "epoch", "INSERT" },
-	{ "partition_owner", "epoch", "UPDATE" },
+	{ "SELECT", "schema_migrations", "version" },
+	{ "SELECT", "api_keys", "key_digest, public_id, permissions, revoked_at" },
+	{ "SELECT", "api_key_account_groups", "account_group_id, key_digest, rate_interval_us, rate_burst, rate_tat_us" },
+	{ "UPDATE", "api_key_account_groups", "rate_tat_us" },
+	{ "SELECT", "campaigns", "account_group_id, id, name, description, status, selected_lead_count, "
+		    "include_conversation_history, auto_cancel_on_message_received, outreach_language, workflow, trace_id, "
+		    "command_digest, created_at, updated_at, started_at, rate_limited_until, deleted_at" },
+	{ "INSERT", "campaigns", "account_group_id, id, name, description, status, selected_lead_count, selected_leads, "
+		    "include_conversation_history, auto_cancel_on_message_received, outreach_language, workflow, "
+		    "source_campaign_id, trace_id, command_digest, created_by_key, created_at, updated_at" },
+	{ "SELECT", "audiences", "account_group_id, id, kind, parent_id, ready, lead_count" },
+	{ "SELECT", "audience_leads", "account_group_id, audience_id, lead_id" },
+	{ "SELECT", "campaign_leads", "account_group_id, campaign_id, lead_id, state" },
+	{ "SELECT", "partition_owner", "cluster_id, topic, partition, group_id, epoch, transactional_id, "
+		    "previous_transactional_id, confirmed_offset, resume_from" },
+	{ "INSERT", "partition_owner", "cluster_id, topic, partition, group_id, epoch, transactional_id, resume_from" },
+	{ "UPDATE", "partition_owner", "group_id, epoch, transactional_id, previous_transactional_id, confirmed_offset, "
+		    "resume_from, claimed_at" },
+	{ "INSERT", "partition_resumes", "cluster_id, topic, partition, group_id, previous_group_id, "
+		    "previous_confirmed_offset, resume_from, ordered_by" },
+};
+
+static const char *const functions[] = {
+	"partition_fence(text, text, text, integer[], bigint[], bigint[])",
+	"raise_lost_race()",
+	"rate_limit_tat(bigint, bigint, bigint, bigint)",
 };
 
 struct report {
@@ -928,22 +956,39 @@ static int report_migrations(struct report *report, bool *complete, struct fault
 	return 0;
 }
 
+/* sql: answers what is lacking, as "SELECT on api_keys (column permissions)"; nothing if nothing is. */
+static int report_lacking(struct report *report, const char *sql, bool *all, struct fault *fault)
+{
+	char lacking[640], line[768];
+
+	if (pg_ask(report->pg, sql, lacking, sizeof lacking, fault) < 0)
+		return -1;
+	if (lacking[0] == '\0')
+		return 0;
+	*all = false;
+	snprintf(line, sizeof line, "the user lacks %s: grant it the role campaign_worker", lacking);
+	report->say(report->arg, true, line);
+	return 0;
+}
+
 static int report_rights(struct report *report, struct fault *fault)
 {
-	char condition[256], line[256];
-	bool yes, all = true;
+	char sql[1024];
+	bool all = true;
 
 	for (size_t i = 0; i < sizeof rights / sizeof rights[0]; i++) {
-		snprintf(condition, sizeof condition, "has_column_privilege('public.%s', '%s', '%s')", rights[i].table,
-			 rights[i].column, rights[i].privilege);
-		if (holds(report->pg, condition, &yes, fault) < 0)
+		snprintf(sql, sizeof sql,
+			 "SELECT '%s on %s (column ' || string_agg(c, ', ') || ')' FROM unnest(string_to_array('%s', ', ')) AS c "
+			 "WHERE NOT has_column_privilege('public.%s', c, '%s')", rights[i].privilege, rights[i].table,
+			 rights[i].columns, rights[i].table, rights[i].privilege);
+		if (report_lacking(report, sql, &all, fault) < 0)
 			return -1;
-		if (yes)
-			continue;
-		all = false;
-		snprintf(line, sizeof line, "the user lacks %s on %s (column %s): grant it the role campaign_worker",
-			 rights[i].privilege, rights[i].table, rights[i].column);
-		report->say(report->arg, true, line);
+	}
+	for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+		snprintf(sql, sizeof sql, "SELECT 'EXECUTE on %s' WHERE NOT has_function_privilege('public.%s', 'EXECUTE')",
+			 functions[i], functions[i]);
+		if (report_lacking(report, sql, &all, fault) < 0)
+			return -1;
 	}
 	if (all)
 		report->say(report->arg, false, "the user has the rights that the worker needs");

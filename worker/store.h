@@ -1,5 +1,4 @@
-/* The campaign store in PostgreSQL: the only module that runs the rules' SQL (with migrate.c, the only one that knows
- * libpq). One connection, non-blocking: whoever calls lends a waiter that keeps the consumer alive meanwhile.
+/* The campaign store in PostgreSQL: the only module that runs the rules' SQL. One connection (pg.h), non-blocking: whoever calls lends a waiter that keeps the consumer alive meanwhile.
  *
  * Faults: FAULT_RETRY lock timeout, deadlock, serialization failure, statement timeout, a lost race for a traceId: nothing
  * written. FAULT_REJECT classes 22, 23, 54 and P0001 from the statement or the commit: nothing written. FAULT_FENCED our
@@ -40,11 +39,11 @@ struct store *store_new(const struct store_settings *settings, const struct wait
 void store_free(struct store *store); /* accepts NULL; closes the connection */
 
 /* Connects (closing what was there), sets the session up, refuses (FAULT_FATAL) a server without the guarantees (fsync,
- * full_page_writes, synchronous_commit, encoding UTF8, version 15, not a standby...), and a database that lacks a
- * migration this binary knows; prepares the statements. One attempt: FAULT_WAIT if it failed. */
+ * full_page_writes, synchronous_commit, encoding UTF8, version 15, not a standby...), a connection that does not keep its
+ * settings, and a database that lacks a migration this binary knows; prepares the statements. One attempt: FAULT_WAIT if
+ * it failed. */
 int store_connect(struct store *store, struct fault *fault) MUST_CHECK;
 bool store_connected(const struct store *store);
-void store_disconnect(struct store *store);
 
 /* One partition's row of partition_owner. */
 struct claim {

@@ -9,9 +9,11 @@ SET LOCAL search_path = public, pg_temp;
 
 -- Roles belong to the whole cluster: they may exist, and other databases may be migrated at this moment. A migrator
 -- without CREATEROLE needs them to exist and to be a member of campaign_owner. Grant campaign_worker to the worker's login.
+-- Since PostgreSQL 16 whoever creates a role is its member, but may not SET ROLE to it without a grant.
 DO $$
 DECLARE
 	wanted text;
+	needed text := CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END;
 BEGIN
 	FOREACH wanted IN ARRAY ARRAY['campaign_owner', 'campaign_worker'] LOOP
 		IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
@@ -22,11 +24,15 @@ BEGIN
 			END;
 		END IF;
 	END LOOP;
-	IF NOT pg_has_role(current_user, 'campaign_owner', 'MEMBER') THEN
+	IF NOT pg_has_role(current_user, 'campaign_owner', needed) THEN
 		BEGIN
 			EXECUTE format('GRANT campaign_owner TO %I', current_user);
-		EXCEPTION WHEN unique_violation THEN
-			NULL;
+		EXCEPTION
+			WHEN unique_violation THEN
+				NULL;
+			WHEN insufficient_privilege THEN
+				RAISE insufficient_privilege USING MESSAGE = format(
+					'role campaign_owner exists, and %I may not become it: GRANT campaign_owner TO %I', current_user, current_user);
 		END;
 	END IF;
 	IF NOT has_schema_privilege('campaign_owner', 'public', 'USAGE')
@@ -236,7 +242,7 @@ CREATE AGGREGATE rate_limit_tat(first bigint, at bigint, emission bigint, tolera
 -- What the worker needs, and no more: it never deletes, and changes nothing but the rate limits' state and its partitions.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, campaign_worker;
 REVOKE ALL ON FUNCTION partition_fence, raise_lost_race, rate_limit_next, rate_limit_tat FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION partition_fence, raise_lost_race, rate_limit_next, rate_limit_tat TO campaign_worker;
+GRANT EXECUTE ON FUNCTION partition_fence, raise_lost_race, rate_limit_tat TO campaign_worker;
 GRANT SELECT ON schema_migrations TO campaign_worker;
 GRANT SELECT (key_digest, public_id, permissions, revoked_at) ON api_keys TO campaign_worker;
 GRANT SELECT (account_group_id, key_digest, rate_interval_us, rate_burst, rate_tat_us), UPDATE (rate_tat_us)

@@ -478,6 +478,7 @@ static void test_leads_with_the_looks_of_sql(void **state)
 static void test_wrong_lead_count_hints(void **state)
 {
 	static const int hints[] = { -1, 0, 1, 1000000, 2147483647 };
+	struct job *far;
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(hints); i++) {
@@ -493,6 +494,15 @@ static void test_wrong_lead_count_hints(void **state)
 		assert_string_equal(leads_of(folder), "lead_05 lead_09 lead_11");
 	}
 	run_sql("UPDATE audiences SET lead_count = 10 WHERE id IN ('aud_list', 'aud_second')");
+	/* Far more members than the hint lets one scan. */
+	run_sql("INSERT INTO leads (account_group_id, id) SELECT '" AG "', 'far_' || to_char(n, 'FM0000') FROM generate_series(1, 3000) n");
+	run_sql("INSERT INTO audiences (account_group_id, id, kind, name, lead_count) VALUES ('" AG "', 'far', 'list', 'n', 5)");
+	run_sql("INSERT INTO audience_leads SELECT '" AG "', 'far', 'far_' || to_char(n, 'FM0000') FROM generate_series(1, 3000) n");
+	far = execute_one(COMMAND(.audience = "far", .leads = "far_0001 far_1500 far_3000"));
+	assert_created(far);
+	assert_string_equal(leads_of(far), "far_0001 far_1500 far_3000");
+	assert_refused(execute_one(COMMAND(.audience = "far", .leads = "far_0001 far_3001")), REASON_LEAD_NOT_IN_AUDIENCE,
+		       "leadIds not in audience far: far_3001");
 }
 
 static void fill_list(const char *id, const char *parent, int first, int last, int hint)

@@ -2,7 +2,9 @@
  * sessions, migrations from several places at once. */
 #include "store_fixture.h"
 
+#include <netinet/in.h>
 #include <pthread.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -320,7 +322,6 @@ static void test_read_only_is_waited_for(void **state)
 
 	(void)state;
 	run_sql("ALTER ROLE %s SET default_transaction_read_only = on", fx.login);
-	store_disconnect(fx.store);
 	assert_int_equal(store_connect(fx.store, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
 	assert_fails(job, FAULT_WAIT, "");
@@ -552,6 +553,75 @@ static void test_server_not_there(void **state)
 	store_free(store);
 }
 
+/* A host that never speaks: it accepts, or, with its queue full, does not even answer a SYN. */
+struct silent_host {
+	int listener, fillers[8], port;
+};
+
+static struct silent_host open_silent_host(bool full)
+{
+	struct silent_host host = { .listener = socket(AF_INET, SOCK_STREAM, 0) };
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t size = sizeof address;
+
+	assert_int_equal(bind(host.listener, (struct sockaddr *)&address, size), 0);
+	assert_int_equal(listen(host.listener, full ? 0 : 8), 0);
+	assert_int_equal(getsockname(host.listener, (struct sockaddr *)&address, &size), 0);
+	host.port = ntohs(address.sin_port);
+	for (size_t i = 0; i < COUNT(host.fillers); i++) {
+		host.fillers[i] = full ? socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0) : -1;
+		if (full)
+			(void)connect(host.fillers[i], (struct sockaddr *)&address, size);
+	}
+	return host;
+}
+
+static void close_silent_host(struct silent_host *host)
+{
+	close(host->listener);
+	for (size_t i = 0; i < COUNT(host->fillers); i++)
+		if (host->fillers[i] >= 0)
+			close(host->fillers[i]);
+}
+
+/* Returns long before the socket is ready, as a lane does that has to look after its consumer. */
+static int wait_impatiently(void *arg, int fd, short events, int timeout_ms)
+{
+	return wait_with_poll(arg, fd, events, timeout_ms < 10 ? timeout_ms : 10);
+}
+
+static void test_silent_hosts(void **state)
+{
+	struct waiter impatient = { wait_impatiently, NULL };
+
+	(void)state;
+	for (int full = 0; full < 2; full++) {
+		struct silent_host host = open_silent_host(full);
+		struct store_settings settings = settings_of("group");
+		int64_t start_ms = clock_monotonic_ms();
+		struct store *store;
+		struct fault fault;
+
+		settings.connect_timeout_ms = 500;
+		settings.database = arena_printf(fx.arena, "host=127.0.0.1 port=%d dbname=x", host.port);
+		store = store_new(&settings, &impatient);
+		assert_int_equal(store_connect(store, &fault), -1);
+		assert_fault(&fault, FAULT_WAIT, "");
+		assert_in_range(clock_monotonic_ms() - start_ms, 400, 1500);
+		store_free(store);
+		/* It does not hide the host behind it. */
+		settings.database = arena_printf(fx.arena, "host=127.0.0.1,%s port=%d,%s dbname=%s user=%s password=" PASSWORD,
+						 PQhost(fx.admin), host.port, PQport(fx.admin), fx.database, fx.login);
+		store = store_new(&settings, &impatient);
+		start_ms = clock_monotonic_ms();
+		if (store_connect(store, &fault) < 0)
+			fail_msg("%s", fault.msg);
+		assert_in_range(clock_monotonic_ms() - start_ms, 400, 2500);
+		store_free(store);
+		close_silent_host(&host);
+	}
+}
+
 static void test_probe_writes_nothing(void **state)
 {
 	struct job *job = COMMAND(.trace = "probe");
@@ -644,6 +714,66 @@ static void test_check_says_what_is_there(void **state)
 	findings = check_store(fx.worker);
 	assert_non_null(strstr(findings.text, "synchronous_commit is off"));
 	run_sql("ALTER ROLE %s RESET synchronous_commit", fx.login);
+}
+
+/* Until the server has read its settings again. */
+static void set_synchronous_standbys(const char *names)
+{
+	run_sql("ALTER SYSTEM SET synchronous_standby_names = '%s'", names);
+	run_sql("SELECT pg_reload_conf()");
+	for (int i = 0; i < 100 && strcmp(ask("SHOW synchronous_standby_names"), names) != 0; i++)
+		clock_sleep_ms(20);
+}
+
+static void test_local_commits_where_there_are_synchronous_standbys(void **state)
+{
+	struct findings alone, with_standby;
+	struct fault fault;
+
+	(void)state;
+	run_sql("ALTER ROLE %s SET synchronous_commit = local", fx.login);
+	alone = check_store(fx.worker);
+	run_sql("SET synchronous_commit = local");
+	set_synchronous_standbys("standby");
+	with_standby = check_store(fx.worker);
+	assert_int_equal(store_connect(fx.store, &fault), -1);
+	run_sql("ALTER SYSTEM RESET synchronous_standby_names");
+	set_synchronous_standbys("");
+	run_sql("RESET synchronous_commit");
+	run_sql("ALTER ROLE %s RESET synchronous_commit", fx.login);
+	assert_int_equal(alone.wrong, 0);
+	assert_int_equal(with_standby.wrong, 1);
+	assert_non_null(strstr(with_standby.text, "synchronous_commit is local"));
+	assert_fault(&fault, FAULT_FATAL, "");
+	reconnect();
+}
+
+/* Every right that campaign_worker has been granted, as "SELECT (id) ON campaigns", one by one. */
+static void test_check_misses_no_right(void **state)
+{
+	PGresult *granted = PQexec(fx.admin,
+		"SELECT format('%s (%I) ON %I', p.privilege_type, a.attname, c.relname) FROM pg_class c, pg_attribute a, "
+		"aclexplode(a.attacl) p WHERE c.relnamespace = 'public'::regnamespace AND a.attrelid = c.oid "
+		"AND p.grantee = 'campaign_worker'::regrole "
+		"UNION ALL SELECT format('%s ON %I', p.privilege_type, c.relname) FROM pg_class c, aclexplode(c.relacl) p "
+		"WHERE c.relnamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole "
+		"AND c.relname <> 'schema_migrations' "
+		"UNION ALL SELECT format('%s ON FUNCTION %s', p.privilege_type, f.oid::regprocedure) FROM pg_proc f, "
+		"aclexplode(f.proacl) p WHERE f.pronamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole");
+
+	(void)state;
+	assert_true(PQntuples(granted) > 60);
+	for (int i = 0; i < PQntuples(granted); i++) {
+		const char *right = PQgetvalue(granted, i, 0);
+		struct findings findings;
+
+		run_sql("REVOKE %s FROM campaign_worker", right);
+		findings = check_store(fx.worker);
+		run_sql("GRANT %s TO campaign_worker", right);
+		if (findings.wrong != 1)
+			fail_msg("%s: %s", right, findings.text);
+	}
+	PQclear(granted);
 }
 
 /* ---- migrations ---- */
@@ -755,6 +885,7 @@ static void test_migrator_without_createrole(void **state)
 	conninfo = conninfo_with(name, login);
 	assert_int_equal(store_migrate(conninfo, count_line, &lines, &fault), -1);
 	assert_fault(&fault, FAULT_FATAL, "42501");
+	assert_non_null(strstr(fault.msg, arena_printf(fx.arena, "GRANT campaign_owner TO %s", login)));
 	free(conninfo);
 	drop_database(name);
 	run_sql("DROP ROLE %s", login);
@@ -1023,9 +1154,12 @@ int main(void)
 		STORE_TEST(test_stopping_the_wait),
 		STORE_TEST(test_lost_connection),
 		STORE_TEST(test_server_not_there),
+		STORE_TEST(test_silent_hosts),
 		STORE_TEST(test_probe_writes_nothing),
 		STORE_TEST(test_least_privilege),
 		STORE_TEST(test_check_says_what_is_there),
+		STORE_TEST(test_local_commits_where_there_are_synchronous_standbys),
+		STORE_TEST(test_check_misses_no_right),
 		STORE_TEST(test_migrations_decide_whether_the_worker_starts),
 		STORE_TEST(test_migrations_race),
 		STORE_TEST(test_migrator_without_createrole),
