@@ -174,7 +174,8 @@ static const char *describe_outcome(const struct job *job)
 static void log_job(const struct job *job)
 {
 	const struct reason_info *info = reason_info(job->reason);
-	enum log_level level = job->reason == REASON_DATABASE_ERROR ? LEVEL_ERROR : job->dead_letter ? LEVEL_WARN : LEVEL_DEBUG;
+	enum log_level level = job->reason == REASON_DATABASE_ERROR ? LEVEL_ERROR :
+			       job->dead_letter || job->reason == REASON_ROWS_LOCKED ? LEVEL_WARN : LEVEL_DEBUG;
 
 	log_event(level, job->dead_letter ? "dead_letter" : job->reason == REASON_NONE ? "accepted" : "refused",
 		  describe_outcome(job), "traceId", job->answerable ? job->result.trace_id : NULL, "reason",

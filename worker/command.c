@@ -47,7 +47,7 @@ static const struct reason_info reasons[REASON_COUNT] = {
 	[REASON_DATABASE_ERROR] = { "database_error", 500, "INTERNAL_ERROR",
 				    "The command could not be processed.", false, true },
 	[REASON_ROWS_LOCKED] = { "rows_locked", 502, "UPSTREAM_ERROR",
-				 "What the command needs stayed locked; nothing was written.", true, false },
+				 "What the command needs could not be had in time; nothing was written.", true, false },
 };
 
 const struct reason_info *reason_info(enum reason reason)

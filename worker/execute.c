@@ -61,6 +61,14 @@ static void note_success(struct lane *lane, size_t first, size_t n)
 	}
 }
 
+/* Marked by the SQLSTATE of the cause: the breaker's doing, and not another fault that came while it is open. */
+static int stop_answering(const struct lane *lane, const char *what, struct fault *fault)
+{
+	fault_set(fault, FAULT_WAIT, "%s (SQLSTATE %s): nothing is answered until a probe passes", what, lane->breaker.cause);
+	memcpy(fault->sqlstate, lane->breaker.cause, sizeof fault->sqlstate);
+	return -1;
+}
+
 /* The command failed alone: it is answered, unless that happens to one after the other. */
 static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 {
@@ -70,8 +78,7 @@ static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 
 	if (breaker_failed(&lane->breaker, fault->sqlstate)) {
 		lane->breaker.probe = place + 1; /* those before it are known */
-		return fault_set(fault, FAULT_WAIT, "%d commands in a row failed in the database for one cause (SQLSTATE %s): none "
-				 "is answered any more until a probe passes", lane->breaker.run, lane->breaker.cause);
+		return stop_answering(lane, "command after command failed in the database for one cause", fault);
 	}
 	job->reason = locked ? REASON_ROWS_LOCKED : REASON_DATABASE_ERROR;
 	job->executable = false;
@@ -138,8 +145,7 @@ static int probe(struct lane *lane, struct fault *fault)
 			if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
 				return -1;
 			breaker_probed(&lane->breaker, false);
-			return fault_set(fault, FAULT_WAIT, "the database still refuses every command (SQLSTATE %s): nothing is answered",
-					 lane->breaker.cause);
+			return stop_answering(lane, "the database still refuses every command", fault);
 		}
 		breaker_probed(&lane->breaker, writes_draft(lane->order[i]));
 		if (!lane->breaker.open) {

@@ -321,6 +321,11 @@ static int64_t backoff_ms(int failures)
 	return ms / 2 + rand() % (ms / 2 + 1);
 }
 
+static bool is_breakers(const struct lane *lane, const struct fault *fault)
+{
+	return lane->breaker.open && fault->kind == FAULT_WAIT && strcmp(fault->sqlstate, lane->breaker.cause) == 0;
+}
+
 static void log_fault(const struct lane *lane, const struct fault *fault)
 {
 	static const char *const events[] = {
@@ -329,7 +334,7 @@ static void log_fault(const struct lane *lane, const struct fault *fault)
 	};
 
 	log_event(fault->kind == FAULT_FENCED || fault->kind == FAULT_RETRY ? LEVEL_WARN : LEVEL_ERROR,
-		  lane->breaker.open ? "breaker_open" : events[fault->kind], fault->msg, "lane", LOG_INT(lane->number), "sqlstate",
+		  is_breakers(lane, fault) ? "breaker_open" : events[fault->kind], fault->msg, "lane", LOG_INT(lane->number), "sqlstate",
 		  fault->sqlstate[0] ? fault->sqlstate : NULL, (char *)0);
 }
 

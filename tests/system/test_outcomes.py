@@ -49,7 +49,7 @@ REFUSALS = {
     "rate_limited": (429, "RATE_LIMITED", "Rate limit exceeded.", True),
     "database_error": (500, "INTERNAL_ERROR", "The command could not be processed.", False),
     "expired": (502, "UPSTREAM_ERROR", "The command expired before it could be started; nothing was written.", True),
-    "rows_locked": (502, "UPSTREAM_ERROR", "What the command needs stayed locked; nothing was written.", True),
+    "rows_locked": (502, "UPSTREAM_ERROR", "What the command needs could not be had in time; nothing was written.", True),
 }
 
 
