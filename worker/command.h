@@ -1,4 +1,4 @@
-/* The command, the result, and the rules that need no database (DESIGN section 2, rules 0 and 1).
+/* The command, the result, and the rules that need no database (protocol.txt, rules 0 and 1).
  * The contract's source is the API reference's "Duplicate a campaign into a draft".
  * Strings are NUL-terminated UTF-8 in the batch's arena; nothing here owns memory. */
 #ifndef COMMAND_H

@@ -49,9 +49,9 @@ struct start {
 	int64_t offset;
 };
 
-/* Commits these offsets for the group: the generation-checked call of protocol rule 1. FAULT_FENCED: not a member of this
- * generation any more, or a rebalance is on its way. FAULT_REBUILD: no answer in time, or sent twice: its late copy could
- * undo later offsets, so the group must be joined anew. */
+/* Commits these offsets for the group: the generation-checked call of rule 1 of the fence (protocol.txt). FAULT_FENCED: not
+ * a member of this generation any more, or a rebalance is on its way. FAULT_REBUILD: no answer in time, or sent twice: its
+ * late copy could undo later offsets, so the group must be joined anew. */
 int intake_check(struct intake *intake, const struct start *starts, size_t n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
 /* Fetches exactly these partitions from these offsets, dropping whatever was fetched before. */

@@ -1,7 +1,7 @@
 /* The transactional producer of one lane: results, dead letters and the batch's offsets become visible together or not at
  * all. Every transactional call that timed out, or whose request was sent again while an earlier copy was unanswered, makes
- * the producer unusable (protocol rule 5): a new one with the same transactional.id gets a new epoch and fences what may
- * still be on its way. */
+ * the producer unusable (protocol.txt, rule 5 of the fence): a new one with the same transactional.id gets a new epoch and
+ * fences what may still be on its way. */
 #ifndef OUTLET_H
 #define OUTLET_H
 

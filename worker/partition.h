@@ -1,4 +1,4 @@
-/* Where a partition that was just assigned is to be read from: the last of the fence's rules (DESIGN section 4, rule 6),
+/* Where a partition that was just assigned is to be read from: the last of the fence's rules (protocol.txt, rule 6),
  * free of Kafka and PostgreSQL so that it can be tested alone. */
 #ifndef PARTITION_H
 #define PARTITION_H

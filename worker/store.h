@@ -1,10 +1,11 @@
-/* The campaign store in PostgreSQL: the only module that runs the rules' SQL. One connection (pg.h), non-blocking: whoever calls lends a waiter that keeps the consumer alive meanwhile.
+/* The campaign store in PostgreSQL: the only module that runs the rules' SQL. One connection (pg.h), non-blocking: whoever
+ * calls lends a waiter that keeps the consumer alive meanwhile.
  *
  * Faults: FAULT_RETRY lock timeout, deadlock, serialization failure, statement timeout, a lost race for a traceId: nothing
  * written. FAULT_REJECT classes 22, 23, 54 and P0001 from the statement or the commit: nothing written. FAULT_FENCED our
  * epoch is gone (SQLSTATE CD001). FAULT_WAIT everything else; after it, and after any COMMIT whose answer was lost (also
  * a WARNING of class 01000 about synchronous replication), store_connected() may be false, and the caller must claim again
- * with a new epoch before it looks at the state (protocol rule 2). FAULT_STOP the waiter ended the wait.
+ * with a new epoch before it looks at the state (protocol.txt, rule 2 of the fence). FAULT_STOP the waiter ended the wait.
  * fault->sqlstate holds the SQLSTATE where there is one. */
 #ifndef STORE_H
 #define STORE_H
@@ -56,7 +57,7 @@ struct claim {
 	char other_group[256];
 };
 
-/* Claims all n partitions in one READ COMMITTED transaction of its own: epoch = epoch + 1 (protocol rules 1 and 3). */
+/* Claims all n partitions in one READ COMMITTED transaction of its own: epoch = epoch + 1 (rules 1 and 3 of the fence). */
 int store_claim(struct store *store, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
 		struct fault *fault) MUST_CHECK;
 

@@ -1,4 +1,4 @@
-/* From an assignment to partitions that run (DESIGN section 4):
+/* From an assignment to partitions that run (protocol.txt):
  *
  *   ASSIGNED --claim: epoch + 1, one transaction for all--> CLAIMED --offsets fetched--> POSITIONED
  *   POSITIONED --OffsetCommit in this generation--> RUNNING

@@ -1,6 +1,6 @@
 /* Requests in flight of one librdkafka client. librdkafka reports success for a transactional call whose request it sent
  * twice because the first copy's answer did not come: that first copy may still reach the broker later and act on the next
- * transaction (reference: librdkafka issue 5423; KIP-890). An interceptor sees it: a request of a kind is sent while an
+ * transaction (librdkafka issue 5423; KIP-890). An interceptor sees it: a request of a kind is sent while an
  * earlier one of that kind is unanswered. A retry after an answer (CONCURRENT_TRANSACTIONS) is not that. */
 #ifndef WATCH_H
 #define WATCH_H

@@ -1,4 +1,4 @@
-"""Whether a history keeps the promises (DESIGN section 3): what stands in the commands topic, against the visible results,
+"""Whether a history keeps the promises (worker/protocol.txt): what stands in the commands topic, against the visible results,
 the dead letters, the drafts in the table and the group's offsets. Every fault is told in words.
 
     C1  at most one draft per account group and traceId, and none that no command asked for

@@ -159,7 +159,7 @@ def time_text(ms):
 
 
 def expected_digest(command):
-    """DESIGN section 2, rule 2; the layout is pinned: another one would make every redelivered command a trace_reused."""
+    """Rule 2 (worker/protocol.txt); the layout is pinned: another one would make every redelivered command a trace_reused."""
     def text(value):
         data = value.encode()
         return struct.pack(">I", len(data)) + data

@@ -1,4 +1,4 @@
-/* Where an assigned partition is read from (DESIGN section 4, rule 6), as a table. */
+/* Where an assigned partition is read from (protocol.txt, rule 6 of the fence), as a table. */
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
