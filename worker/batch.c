@@ -65,7 +65,6 @@ static void judge(struct lane *lane, struct job *job)
 		refuse_without_trace(job, reason, arena_strndup(lane->arena, fault.msg, strlen(fault.msg)), lane->arena);
 		return;
 	}
-	job->decoded = true;
 	job->answerable = id_is_well_formed(command->trace_id);
 	result_describe(&job->result, command);
 	if (!key_is(record, command->account_group_id))

@@ -634,7 +634,6 @@ bool intake_peek(struct intake *intake, struct arena *arena, struct record *reco
 		.value = message->payload,
 		.value_size = message->len,
 	};
-	record->log_append_time = type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
 	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
 		record->timestamp_ms = -1;
 	record->headers = copy_headers(message, arena, &record->header_count);

@@ -291,7 +291,7 @@ static int step(struct lane *lane, struct fault *fault)
 {
 	if (ensure_clients(lane, fault) < 0)
 		return -1;
-	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, lane->halted_count ? FETCH_MS / 2 : FETCH_MS, fault) < 0) {
+	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, FETCH_MS, fault) < 0) {
 		lane->intake_broken = true;
 		return -1;
 	}

@@ -19,7 +19,6 @@ struct record {
 	int32_t partition;
 	int64_t offset;
 	int64_t timestamp_ms; /* -1: the record has none */
-	bool log_append_time; /* the broker stamped it */
 	const void *key;      /* NULL: a null key */
 	size_t key_size;
 	const void *value;    /* NULL: a tombstone */
@@ -32,7 +31,6 @@ struct record {
 struct job {
 	struct record record;
 	struct command command;
-	bool decoded;          /* command holds the decoded fields (they may break rule 1) */
 	bool executable;       /* passed rules 0 and 1: the store judges it */
 	bool answerable;       /* a traceId could be read: result is published */
 	bool dead_letter;      /* the record goes to the dead-letter topic as well */

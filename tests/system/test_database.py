@@ -512,6 +512,23 @@ def test_locked_grant(world, blocked):
     assert bool(worker.events("breaker_open")) == (len(blocked) >= 5)
 
 
+def test_statement_that_takes_too_long(world):
+    """The batch is split until it is alone, and nobody says that it was a lock of somebody else's."""
+    holder = world.session()
+    holder.cursor().execute("SELECT FROM api_key_account_groups WHERE account_group_id = 'ag_acme' "
+                            "AND key_digest = sha256('demo-key-other') FOR UPDATE")
+    sent = world.send(*[world.command(apiKeyDigest="demo-key-other" if i == 7 else "demo-key-full") for i in range(20)])
+    worker = world.worker(args=("--lock-timeout-ms", "20000", "--statement-timeout-ms", "300"))
+    world.await_results(20)
+    holder.rollback()
+    results = world.verify(sent)
+    assert [i for i, place in enumerate(sent) if results[place]["httpStatus"] != 201] == [7]
+    assert results[sent[7]]["reason"] == "rows_locked"
+    assert results[sent[7]]["error"]["details"] == "the command could not be judged or written in time; nothing was written"
+    splits = worker.events("batch_split")
+    assert splits and {event["sqlstate"] for event in splits} == {"57014"}
+
+
 def insert_draft(session, command, digest=bytes(32)):
     session.cursor().execute(
         "INSERT INTO campaigns (account_group_id, id, name, status, trace_id, command_digest) "
