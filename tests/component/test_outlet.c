@@ -88,7 +88,6 @@ static struct job accepted(void)
 	struct job job = {
 		.record = { .topic = COMMANDS, .partition = 2, .offset = 41, .timestamp_ms = 1700000000123, .key = "ag_1", .key_size = 4,
 			    .value = payload, .value_size = sizeof payload - 1 },
-		.decoded = true,
 		.answerable = true,
 		.result = { .trace_id = "trace-1", .account_group_id = "ag_1", .source_campaign_id = "c1", .audience_id = "a1",
 			    .command_topic = COMMANDS, .command_partition = 2, .command_offset = 41,
