@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "failpoint.h"
+#include "log.h"
 #include "pg.h"
 #include "sql.h"
 
@@ -95,11 +96,17 @@ static int give_up(struct store *store, struct fault *fault)
 	return -1;
 }
 
+static void log_doubt(const char *why)
+{
+	log_warn("commit_in_doubt", why, "next", "the partitions are claimed anew, then the state is looked at again");
+}
+
 /* The answer to a COMMIT was received. Was it more than "committed here, perhaps not on the standby"? */
 static int be_sure(struct store *store, struct fault *fault)
 {
 	if (!pg_commit_was_doubtful(store->pg))
 		return 0;
+	log_doubt("PostgreSQL cannot say whether the commit was replicated");
 	pg_close(store->pg);
 	return fault_set(fault, FAULT_WAIT, "PostgreSQL cannot say whether the commit was replicated");
 }
@@ -723,6 +730,7 @@ struct execution {
 	size_t count;
 	enum store_end end;
 	enum stage stage; /* whose answer is awaited */
+	bool sent;        /* all of it */
 	struct pg_result *results[STAGES];
 };
 
@@ -792,6 +800,7 @@ static int run_stages(struct execution *execution, struct fault *fault)
 		if (send_stage(execution, stage, fault) < 0 || (stepwise && step_stage(execution, stage, fault) < 0))
 			return -1;
 	}
+	execution->sent = true; /* some of it may be, also when this fails */
 	if (pg_sync(execution->store->pg, fault) < 0)
 		return -1;
 	if (commit)
@@ -845,6 +854,8 @@ int store_execute(struct store *store, const struct fence *fence, struct job **j
 			execution.jobs[execution.count++] = jobs[i];
 	if (run_stages(&execution, fault) < 0) {
 		classify_stage(&execution, fault);
+		if (execution.sent && end == STORE_COMMIT && !pg_connected(store->pg))
+			log_doubt("the connection broke before a COMMIT was answered");
 		give_up(store, fault);
 	} else if (end == STORE_ROLLBACK || be_sure(store, fault) == 0) {
 		struct fault late;

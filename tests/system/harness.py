@@ -544,9 +544,12 @@ class Worker:
         self.log_path = self.world.folder / ("%s-%d.log" % (self.instance, self.runs))
         self.points_path = self.log_path.with_suffix(".points")
         fail = {"CAMPAIGN_FAILPOINT": self.fail, "CAMPAIGN_FAILPOINT_FILE": str(self.points_path)} if self.fail else {}
-        with open(self.log_path, "wb") as log:
+        with self.open_log() as log:
             self.process = subprocess.Popen(
                 self.args, env={**self.env, **fail}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def open_log(self):
+        return open(self.log_path, "wb")
 
     def wait_for_point(self, step, timeout_s=20):
         """Waits until a failpoint at that step was reached."""

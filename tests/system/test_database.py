@@ -225,7 +225,7 @@ def test_commit_that_hangs_in_synchronous_replication(own_world, end):
     if end != "succeeds":
         world.sql("SET synchronous_commit = local")
         world.sql("SELECT pg_%s_backend(%%s)" % ("cancel" if end == "cancelled" else "terminate"), pid)
-        worker.wait_for_log("waiting")
+        worker.wait_for_log("commit_in_doubt")
         written = len(world.drafts()) - 1  # by the batch that hung
         assert written > 0
     assert len(world.all_results()) == 1
@@ -297,6 +297,7 @@ def test_answer_to_commit_lost_on_the_way(world):
     assert len(world.all_results()) == 1
     written = len(world.drafts()) - 1
     proxy.cut()
+    worker.wait_for_log("commit_in_doubt")
     results = world.verify(sent).values()
     assert statuses(results) == {201: 31}
     assert sum(result["draftExisted"] for result in results) == written
