@@ -106,6 +106,11 @@ static int execute_range(struct lane *lane, size_t first, size_t n, int tries, s
 	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
 		return -1;
 	if (n == 1) {
+		/* Delivered again, it may have its draft already: then it is answered with that, whoever holds its rate limit. */
+		if (fault->kind == FAULT_RETRY && execute_once(lane, first, 1, STORE_COMMIT_UNLOCKED, fault) == 0)
+			return 0;
+		if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+			return -1;
 		if (answer_failure(lane, first, fault) < 0)
 			return -1;
 		return execute_patiently(lane, first, 1, LOCK_TRIES, fault);

@@ -737,7 +737,9 @@ struct execution {
 static bool is_skipped(const struct execution *execution, enum stage stage)
 {
 	if (stage == STAGE_CONSTRAINTS)
-		return execution->end == STORE_COMMIT;
+		return execution->end != STORE_ROLLBACK;
+	if (stage == STAGE_LOCK && execution->end == STORE_COMMIT_UNLOCKED)
+		return true;
 	return execution->count == 0 && (stage == STAGE_LOCK || stage == STAGE_EXECUTE);
 }
 
@@ -760,7 +762,7 @@ static int send_stage(struct execution *execution, enum stage stage, struct faul
 	case STAGE_CONSTRAINTS: /* a probe is to meet what would be checked at the COMMIT, too */
 		return pg_send(store->pg, NULL, "SET CONSTRAINTS ALL IMMEDIATE", NULL, fault);
 	default:
-		return pg_send(store->pg, NULL, execution->end == STORE_COMMIT ? "COMMIT" : "ROLLBACK", NULL, fault);
+		return pg_send(store->pg, NULL, execution->end == STORE_ROLLBACK ? "ROLLBACK" : "COMMIT", NULL, fault);
 	}
 }
 
@@ -789,7 +791,7 @@ static int step_stage(struct execution *execution, enum stage stage, struct faul
 
 static int run_stages(struct execution *execution, struct fault *fault)
 {
-	bool stepwise = failpoint_inside_pipeline(), commit = execution->end == STORE_COMMIT;
+	bool stepwise = failpoint_inside_pipeline(), commit = execution->end != STORE_ROLLBACK;
 
 	failpoint("begin");
 	for (enum stage stage = STAGE_BEGIN; stage < STAGES; stage++) {
@@ -854,7 +856,7 @@ int store_execute(struct store *store, const struct fence *fence, struct job **j
 			execution.jobs[execution.count++] = jobs[i];
 	if (run_stages(&execution, fault) < 0) {
 		classify_stage(&execution, fault);
-		if (execution.sent && end == STORE_COMMIT && !pg_connected(store->pg))
+		if (execution.sent && end != STORE_ROLLBACK && !pg_connected(store->pg))
 			log_doubt("the connection broke before a COMMIT was answered");
 		give_up(store, fault);
 	} else if (end == STORE_ROLLBACK || be_sure(store, fault) == 0) {
@@ -878,8 +880,8 @@ static const struct right {
 } rights[] = {
 	{ "SELECT", "schema_migrations", "version" },
 	{ "SELECT", "api_keys", "key_digest, public_id, permissions, revoked_at" },
-	{ "SELECT", "api_key_account_groups", "account_group_id, key_digest, rate_interval_us, rate_burst, rate_tat_us" },
-	{ "UPDATE", "api_key_account_groups", "rate_tat_us" },
+	{ "SELECT", "api_key_account_groups", "account_group_id, key_digest, rate_interval_us, rate_burst, rate_tat_us, rate_at_us" },
+	{ "UPDATE", "api_key_account_groups", "rate_tat_us, rate_at_us" },
 	{ "SELECT", "campaigns", "account_group_id, id, name, description, status, selected_lead_count, "
 		    "include_conversation_history, auto_cancel_on_message_received, outreach_language, workflow, trace_id, "
 		    "command_digest, created_at, updated_at, started_at, rate_limited_until, deleted_at" },

@@ -88,7 +88,11 @@ struct fence {
 /* Outside of a batch: results below these offsets are published (FAULT_FENCED if an epoch is not ours any more). */
 int store_confirm(struct store *store, const struct fence *fence, struct fault *fault) MUST_CHECK;
 
-enum store_end { STORE_COMMIT, STORE_ROLLBACK /* a probe: judge, write nothing */ };
+enum store_end {
+	STORE_COMMIT,
+	STORE_COMMIT_UNLOCKED, /* without the rate limits' locks first: only commands that are charged wait for them */
+	STORE_ROLLBACK,        /* a probe: judge, write nothing */
+};
 
 /* One transaction: fence, lock the rate-limit rows, the set-based statement for the executable ones of jobs (no two of one
  * (accountGroupId, traceId)), end. On success each executable job has its result (result.processed_at_ms for all jobs, by

@@ -530,6 +530,39 @@ def test_statement_that_takes_too_long(world):
     assert splits and {event["sqlstate"] for event in splits} == {"57014"}
 
 
+def test_locked_grant_of_a_command_that_has_its_draft(world):
+    """Delivered again, it is answered with its draft, whoever holds its key's rate limit: 502 would say that nothing was written."""
+    sent = world.send(world.command(), world.command())
+    worker = world.worker(args=QUICK_LOCKS, fail="commit-after:kill")
+    worker.wait()
+    holder = world.session()
+    holder.cursor().execute("SELECT FROM api_key_account_groups FOR UPDATE")
+    late = world.send(world.command())
+    worker.fail = None
+    worker.start()
+    world.await_results(3)
+    holder.rollback()
+    results = world.verify(sent + late)
+    assert [(results[place]["success"], results[place]["draftExisted"]) for place in sent] == [(True, True)] * 2
+    assert results[late[0]]["reason"] == "rows_locked"
+
+
+def test_rate_limit_of_commands_delivered_again(world):
+    """What was charged behind a command, before a crash, does not make it look too early when it is delivered again."""
+    world.sql("UPDATE api_key_account_groups SET rate_interval_us = 1, rate_burst = 100000")  # never near
+    world.sql("UPDATE audiences SET ready = false WHERE id = 'aud_second'")
+    sent = world.send(world.command(audienceId="aud_second"))
+    time.sleep(0.3)  # longer than the burst lasts
+    sent += world.send(world.command())
+    worker = world.worker(fail="commit-after:kill")
+    worker.wait()
+    worker.fail = None
+    worker.start()
+    results = world.verify(sent)
+    assert [results[place]["reason"] for place in sent] == ["audience_populating", None]
+    assert results[sent[1]]["draftExisted"]
+
+
 def insert_draft(session, command, digest=bytes(32)):
     session.cursor().execute(
         "INSERT INTO campaigns (account_group_id, id, name, status, trace_id, command_digest) "

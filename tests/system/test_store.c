@@ -251,7 +251,7 @@ static void test_earlier_rules_win(void **state)
 
 static void set_rate(int64_t interval_us, int burst, int64_t tat_us)
 {
-	run_sql("UPDATE api_key_account_groups SET rate_interval_us = %lld, rate_burst = %d, rate_tat_us = %lld "
+	run_sql("UPDATE api_key_account_groups SET rate_interval_us = %lld, rate_burst = %d, rate_tat_us = %lld, rate_at_us = 0 "
 		"WHERE key_digest = sha256('demo-key-slow')", (long long)interval_us, burst, (long long)tat_us);
 }
 

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../../worker/sql.h"
+
 static void assert_fault(const struct fault *fault, enum fault_kind kind, const char *sqlstate)
 {
 	if (fault->kind != kind || strcmp(fault->sqlstate, sqlstate) != 0)
@@ -820,7 +822,7 @@ static void test_migrations_race(void **state)
 {
 	char names[2][64], line[512];
 	FILE *out = tmpfile();
-	int applied = 0, nothing = 0;
+	int applied = 0, applied_last = 0, nothing = 0;
 
 	(void)state;
 	for (int d = 0; d < 2; d++) {
@@ -844,11 +846,13 @@ static void test_migrations_race(void **state)
 	rewind(out);
 	while (fgets(line, sizeof line, out)) {
 		applied += strcmp(line, "applied 001-campaign-store\n") == 0;
-		nothing += strcmp(line, "nothing to do: at 001-campaign-store\n") == 0;
+		applied_last += strcmp(line, "applied 002-rate-limit-arrivals\n") == 0;
+		nothing += strcmp(line, "nothing to do: at 002-rate-limit-arrivals\n") == 0;
 	}
 	fclose(out);
 	assert_int_equal(applied, 2);
-	assert_int_equal(nothing, 14);
+	assert_int_equal(applied_last, 2);
+	assert_in_range(nothing, 12, 14); /* a database's two may be applied by two */
 	drop_database(names[0]);
 	drop_database(names[1]);
 }
@@ -876,7 +880,7 @@ static void test_migrator_without_createrole(void **state)
 	conninfo = conninfo_with(name, login);
 	if (store_migrate(conninfo, count_line, &lines, &fault) < 0)
 		fail_msg("%s", fault.msg);
-	assert_int_equal(lines, 1);
+	assert_int_equal(lines, (int)migration_count);
 	free(conninfo);
 	drop_database(name);
 	/* And a stranger is told what is missing. */

@@ -24,7 +24,8 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
 		g.rate_tat_us AS first, g.rate_interval_us AS emission, g.rate_burst AS burst,
 		g.rate_interval_us * (g.rate_burst - 1) AS tolerance,
-		CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000 AS at_us,
+		greatest(g.rate_at_us, -- delivered again, it may be older than what was charged since
+			CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000) AS at_us,
 		CASE
 			WHEN p.command_digest = c.digest THEN CASE WHEN p.deleted_at IS NULL THEN 'existing' ELSE 'draft_deleted' END
 			WHEN c.expires_ms <= clock.now_ms THEN 'expired'
@@ -40,7 +41,7 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHERE p.account_group_id = c.ag AND p.trace_id = c.trace OFFSET 0) AS p ON true
 	LEFT JOIN LATERAL (SELECT k.public_id, k.revoked_at, k.permissions FROM api_keys AS k
 		WHERE k.key_digest = c.key OFFSET 0) AS k ON true
-	LEFT JOIN LATERAL (SELECT g.rate_tat_us, g.rate_interval_us, g.rate_burst FROM api_key_account_groups AS g
+	LEFT JOIN LATERAL (SELECT g.rate_tat_us, g.rate_at_us, g.rate_interval_us, g.rate_burst FROM api_key_account_groups AS g
 		WHERE g.account_group_id = c.ag AND g.key_digest = c.key OFFSET 0) AS g ON true
 ), rated AS MATERIALIZED ( -- rule 7: tat is what the command met, after all that were admitted before it
 	SELECT j.*, CASE WHEN j.verdict IS NULL AND j.tat - j.at_us > j.tolerance THEN 'rate_limited' ELSE j.verdict END AS rated
@@ -50,10 +51,10 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		FROM judged AS j
 	) AS j
 ), charge AS MATERIALIZED (
-	SELECT r.ag, r.key, r.first, max(greatest(r.tat, r.at_us) + r.emission) AS tat
+	SELECT r.ag, r.key, r.first, max(greatest(r.tat, r.at_us) + r.emission) AS tat, max(r.at_us) AS at_us
 	FROM rated AS r WHERE r.rated IS NULL GROUP BY r.ag, r.key, r.first
 ), charged AS ( -- a grant that appeared after the locks were taken may have been used by another worker since
-	UPDATE api_key_account_groups AS g SET rate_tat_us = c.tat
+	UPDATE api_key_account_groups AS g SET rate_tat_us = c.tat, rate_at_us = c.at_us
 	FROM charge AS c
 	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.first
 	RETURNING 1
