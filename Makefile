@@ -87,6 +87,11 @@ $(BUILD)/fuzz/fuzz_command: tests/fuzz/fuzz_command.c schemas/codec.c schemas/gu
 fuzz: $(BUILD)/fuzz/fuzz_command ## hostile bytes to the codec, for SECONDS=60
 	LSAN_OPTIONS=use_unaligned=1 $< -max_total_time=$(or $(SECONDS),60) -max_len=65536
 
+# A TCP proxy that the fault suite puts between the workers and their servers.
+$(OUT)/fault-proxy: tests/fault/proxy.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) -MF $@.d $(CFLAGS) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $<
+
 fuzz-object: $(OUT)/obj/tests/fuzz/fuzz_command.o
 unit-programs: $(UNIT)
 component-programs: $(COMPONENT)
@@ -94,6 +99,26 @@ store-programs: $(STORE)
 
 test: ## install what is missing, run every suite, end with a line that counts
 	@sh tests/run.sh
+
+# What the fault suite runs: workers with failpoints, the proxy, the release's tools.
+fault-ready:
+	@sh deploy/deps.sh build run test
+	@$(MAKE) -s VARIANT=release all
+	@$(MAKE) -s VARIANT=test all $(BUILD)/test/fault-proxy
+	@sh deploy/kafka.sh fetch
+
+fault: fault-ready ## the promises under faults: a pass through all of them; ROUNDS=600 for long (SEED, SEEDS, CELLS)
+	@ROUNDS='$(ROUNDS)' SEED='$(SEED)' SEEDS='$(SEEDS)' CELLS='$(CELLS)' sh tests/python.sh tests/fault/fault.py
+
+teeth: fault-ready ## workers with a rule of the protocol left out: the fault suite has to notice each
+	@SEED='$(SEED)' MUTANTS='$(MUTANTS)' sh tests/python.sh tests/fault/teeth.py
+
+soak: fault-ready ## load with mild faults for MINUTES=2: memory, descriptors and threads stay flat
+	@MINUTES='$(MINUTES)' SEED='$(SEED)' sh tests/python.sh tests/fault/soak.py
+
+model: ## the protocol, model-checked by spin, whole and with each rule left out (LONG=1)
+	@sh deploy/deps.sh build test
+	@LONG='$(LONG)' sh tests/model/run.sh
 
 demo: ## a throw-away Kafka and PostgreSQL, the worker, and a command for every outcome (KEEP=1 leaves it running)
 	@KEEP='$(KEEP)' DEPS='$(DEPS)' sh deploy/demo.sh
@@ -112,7 +137,7 @@ clean: ## removes build/ but for the downloads
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all test demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
+.PHONY: all test fault fault-ready teeth soak model demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(wildcard $(OUT)/obj/*/*.d $(OUT)/obj/tests/*/*.d)

@@ -61,6 +61,8 @@ tests() {
 	need python3-psycopg2 python psycopg2
 	need python3-confluent-kafka python confluent_kafka
 	need python3-avro python avro
+	need spin have spin
+	need libfaketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 	need nodejs newer_than node --version 18
 	need npm have npm
 }

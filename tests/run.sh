@@ -157,19 +157,10 @@ suite_asyncapi() {
 	count_tap "$scratch/asyncapi" "$status"
 }
 
-# Debian's modules, by the python3 of PATH if that one has them.
-find_python() {
-	for python in python3 /usr/bin/python3; do
-		"$python" -c 'import pytest, psycopg2, confluent_kafka, avro' 2>/dev/null && return
-	done
-	cannot_run "python3 lacks one of pytest, psycopg2, confluent_kafka, avro"
-	return 1
-}
-
 run_pytest() {
-	find_python || return 0
+	sh tests/python.sh -c '' || { cannot_run "python3 lacks one of pytest, psycopg2, confluent_kafka, avro"; return 0; }
 	CAMPAIGN_TEST_DIR=$scratch PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
-		"$python" -m pytest -p no:cacheprovider --tb=short -v --durations=10 "$@" >"$scratch/pytest"
+		sh tests/python.sh -m pytest -p no:cacheprovider --tb=short -v --durations=10 "$@" >"$scratch/pytest"
 	status=$?
 	cat "$scratch/pytest"
 	count_pytest "$scratch/pytest" "$status"

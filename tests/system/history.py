@@ -81,6 +81,7 @@ class Quiet:
         self.careful.close()
 
     def _open(self, topic):
+        self.careful.list_topics(topic, timeout=20)
         partitions = sorted(self.plain.list_topics(topic, timeout=20).topics[topic].partitions)
         for place in (confluent_kafka.TopicPartition(topic, p) for p in partitions):
             _, end = self.plain.get_watermark_offsets(place, timeout=20)
@@ -90,6 +91,7 @@ class Quiet:
 
     def _not_committed(self):
         places = [confluent_kafka.TopicPartition(self.world.commands, p) for p in range(self.world.partitions)]
+        self.plain.list_topics(self.world.commands, timeout=20)  # leaders may have moved
         for place in self.plain.committed(places, timeout=20):
             low, end = self.plain.get_watermark_offsets(place, timeout=20)
             if end > max(low, place.offset) or place.offset > end:
