@@ -1,0 +1,291 @@
+"""The promises, proved under faults: `make fault`.
+
+A three-node Kafka, a PostgreSQL and a TCP proxy between them and the workers; on it several cells (cell.py), each with its
+own topics, group and database, run rounds of faults side by side, while brokers and the database are crashed under all of
+them. After each round everything has to become quiet, and the history checker (check_history.py) judges it.
+
+Environment:
+  ROUNDS=N   so many rounds, with many more kills a pass; without it one pass through every failpoint x action and every cut
+  SEEDS=N    without ROUNDS: so many passes, each with a seed of its own [2]
+  SEED=TEXT  everything is drawn from it; printed [random]
+  CELLS=N    cells at once [4]
+  WORKER=P   the worker to prove [build/test/campaign-worker]
+
+Figures are kept in build/fault.json; a run with ROUNDS that was cut short goes on where it was (with the same SEED, or
+none). Exit status 1 if any promise was broken; the folder of such a round is kept and named.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
+
+import harness  # noqa: E402
+import nemesis  # noqa: E402
+import plans  # noqa: E402
+from ground import Ground  # noqa: E402
+
+FIGURES = harness.BUILD / "fault.json"
+# What happens to all cells at once: how often, and what.
+GLOBAL = [(6, "postgres_crash"), (6, "broker_crash"), (2, "broker_restart"), (1, "rolling_restart"), (2, "coordinator_move"),
+          (1, "backend_crash"), (3, "commit_hangs"), (1, "disk_full")]
+PAUSE_S = (1, 5)
+SHORT_SAMPLES, LONG_SAMPLES = 6, 120
+
+
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(share * len(values)))] if values else None
+
+
+class Figures:
+    """What all rounds so far amount to."""
+
+    def __init__(self, seed, long):
+        self.data = {"seed": seed, "long": long, "done": [], "seconds": 0, "counts": {}, "recovery": {}, "violations": [],
+                     "checked": {}, "commit": commit()}
+        self.lock = threading.Lock()
+
+    @classmethod
+    def load(cls, seed):
+        """Those of a run that was cut short; None if there are none of this seed."""
+        try:
+            data = json.loads(FIGURES.read_text())
+        except (OSError, ValueError):
+            return None
+        if not data.get("long") or seed not in (None, data["seed"]) or data["violations"]:
+            return None
+        figures = cls(data["seed"], True)
+        figures.data.update(data)
+        return figures
+
+    def add(self, report):
+        with self.lock:
+            for name in ("counts", "checked"):
+                sums = collections.Counter(self.data[name])
+                sums.update(report[name])
+                self.data[name] = dict(sums)
+            for kind, samples in report.get("recovery", {}).items():
+                self.data["recovery"].setdefault(kind, []).extend(samples)
+            for text in report["violations"]:
+                self.data["violations"].append({"round": report["round"], "cell": report["cell"], "what": text, "folder": report["folder"]})
+            if "recovery" not in report:
+                self.data["done"].append(report["round"])
+
+    def count(self, what, n=1):
+        with self.lock:
+            self.data["counts"][what] = self.data["counts"].get(what, 0) + n
+
+    def save(self, seconds):
+        with self.lock:
+            data = {**self.data, "seconds": round(self.data["seconds"] + seconds, 1), "summary": self.summary()}
+            FIGURES.parent.mkdir(parents=True, exist_ok=True)
+            new = FIGURES.with_suffix(".new")
+            new.write_text(json.dumps(data, indent=1))
+            new.replace(FIGURES)
+
+    def get(self, what):
+        return self.data["counts"].get(what, 0)
+
+    def least(self):
+        """The step at which there were the fewest kills."""
+        return min((self.get("kill:" + step), step) for step in plans.STEPS)
+
+    def summary(self):
+        recovery = {kind: {"n": len(s), "p50": percentile(s, 0.5), "p99": percentile(s, 0.99), "max": max(s)}
+                    for kind, s in self.data["recovery"].items() if s}
+        return {
+            "rounds": len(self.data["done"]), "kills": self.get("kills"), "least_kills_at_a_step": self.least()[0], "stops": self.get("stops"),
+            "takeovers_from_stopped_workers": self.get("takeovers"), "cuts": self.get("cuts"), "terms": self.get("terms"),
+            "database_crashes": self.get("fired:postgres_crash") + self.get("fired:backend_crash"),
+            "broker_crashes": self.get("fired:broker_crash"), "ambiguous_commits": self.get("commit_in_doubt"),
+            "delayed_endtxn": self.get("delayed_endtxn"), "commands": self.data["checked"].get("commands", 0),
+            "results": self.data["checked"].get("results", 0), "violations": len(self.data["violations"]), "recovery_s": recovery,
+        }
+
+    def line(self, wanted):
+        least, step = self.least()
+        s = self.summary()
+        return ("round %d of %d: %d kills (fewest %d, at %s), %d stops (%d taken over), %d cuts, %d database and %d broker crashes, "
+                "%d ambiguous commits, %d delayed EndTxn, %d commands, %d results, %d violations" % (
+                    s["rounds"], wanted, s["kills"], least, step, s["stops"], s["takeovers_from_stopped_workers"], s["cuts"],
+                    s["database_crashes"], s["broker_crashes"], s["ambiguous_commits"], s["delayed_endtxn"], s["commands"], s["results"],
+                    s["violations"]))
+
+
+def commit():
+    done = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.strip() or None
+
+
+class CellProcess(threading.Thread):
+    """Runs one cell, gives it plans, and takes its reports."""
+
+    def __init__(self, run, number):
+        super().__init__(daemon=True)
+        self.owner, self.number = run, number
+        self.ready, self.process = threading.Event(), None
+
+    def run(self):
+        run = self.owner
+        config = {
+            "ground": run.ground.description(), "name": "c%d" % self.number, "seed": "%s/c%d" % (run.seed, self.number),
+            "worker": run.worker, "libfaketime": find_libfaketime()}
+        log = open(run.folder / ("cell-%d.log" % self.number), "wb")
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "cell.py"), json.dumps(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            if not self.process.stdout.readline():
+                raise AssertionError("it did not come about; its log is %s" % log.name)
+            self.ready.set()
+            while not run.ending.is_set():
+                plan = run.next_plan()
+                if plan is None:
+                    break
+                self.process.stdin.write(json.dumps(plan) + "\n")
+                self.process.stdin.flush()
+                line = self.process.stdout.readline()
+                if not line:
+                    raise AssertionError("cell %d ended by itself; its log is %s" % (self.number, log.name))
+                run.take(json.loads(line))
+        except (OSError, AssertionError, ValueError) as error:
+            run.fail("cell %d: %s\n%s" % (self.number, error, harness.tail(pathlib.Path(log.name), 15)))
+        finally:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(30)
+            self.process.kill()
+
+
+def find_libfaketime():
+    found = sorted(pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return str(found[0]) if found else None
+
+
+class Run:
+    def __init__(self, ground, folder, figures, rounds, worker, cells, seed):
+        self.ground, self.folder, self.figures, self.worker, self.seed = ground, folder, figures, worker, seed
+        self.cells = cells
+        self.long = figures.data["long"]
+        self.wanted = rounds
+        self.todo = queue.SimpleQueue()
+        done = set(figures.data["done"])
+        for number in range(rounds):
+            if number not in done:
+                self.todo.put(number)
+        self.ending, self.failures, self.begun = threading.Event(), [], time.monotonic()
+        self.calm_todo, self.calm_left, self.calm_is_over = queue.SimpleQueue(), self.calm_rounds(), threading.Event()
+        for number in range(self.calm_left):
+            self.calm_todo.put(number)
+        if self.calm_left == 0:
+            self.calm_is_over.set()
+
+    def calm_rounds(self):
+        """A long run measures until a hundredth of the samples of each kind is one of them."""
+        have = min((len(self.figures.data["recovery"].get(kind, [])) for kind in plans.RECOVERIES), default=0)
+        wanted = LONG_SAMPLES if self.long else SHORT_SAMPLES
+        return max(0, -(-(wanted - have) // plans.RECOVERIES_OF_A_ROUND))
+
+    def next_plan(self):
+        """The calm rounds first, that measure recovery; nothing else goes on while they last."""
+        while not self.calm_is_over.is_set():
+            with contextlib.suppress(queue.Empty):
+                return plans.calm(self.seed, self.calm_todo.get_nowait())
+            self.calm_is_over.wait(0.2)
+        with contextlib.suppress(queue.Empty):
+            return plans.make(self.seed, self.todo.get_nowait(), self.long)
+        return None
+
+    def take(self, report):
+        self.figures.add(report)
+        self.figures.save(time.monotonic() - self.begun)
+        if "recovery" in report:
+            self.calm_left -= 1
+            if self.calm_left == 0:
+                self.calm_is_over.set()
+            print("recovery: " + json.dumps(self.figures.summary()["recovery_s"]), flush=True)
+        else:
+            print(self.figures.line(self.wanted), flush=True)
+        for text in report["violations"]:
+            print("VIOLATION in round %s of %s (%s): %s" % (report["round"], report["cell"], report["folder"], text), flush=True)
+
+    def fail(self, text):
+        self.failures.append(text)
+        self.ending.set()
+        self.calm_is_over.set()
+        print(text, flush=True)
+
+    def disturb(self):
+        """Faults of the whole ground, until the rounds are done."""
+        rng = random.Random("%s/ground/%d" % (self.seed, len(self.figures.data["done"])))
+        while not self.ending.wait(rng.uniform(*PAUSE_S)):
+            name = rng.choices([name for _, name in GLOBAL], [weight for weight, _ in GLOBAL])[0]
+            try:
+                with self.ground.disturbed():
+                    entry = getattr(nemesis, name)(self.ground, rng)
+            except nemesis.CannotRun as why:
+                if self.figures.get("cannot:" + name) == 0:
+                    print("SKIPPED: %s cannot be done here: %s" % (name, why), flush=True)
+                self.figures.count("cannot:" + name)
+                continue
+            except Exception as error:
+                self.fail("%s: %s" % (name, error))
+                return
+            self.ground.note_fault(entry)
+            self.figures.count("fired:" + name)
+
+    def go(self):
+        processes = [CellProcess(self, n) for n in range(self.cells)]
+        nemesis_thread = threading.Thread(target=self.disturb, daemon=True)
+        for process in processes:
+            process.start()
+        for process in processes:
+            while not process.ready.wait(0.1) and process.is_alive():
+                pass
+        while not self.calm_is_over.wait(0.1) and not self.ending.is_set():
+            pass
+        nemesis_thread.start()
+        for process in processes:
+            process.join()
+        self.ending.set()
+        nemesis_thread.join()
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    rounds, seed = int(os.environ.get("ROUNDS") or 0), os.environ.get("SEED") or None
+    worker = os.environ.get("WORKER") or harness.binary("campaign-worker", "test")
+    figures = Figures.load(seed) if rounds else None
+    if figures is None:
+        figures = Figures(seed or secrets.token_hex(4), bool(rounds))
+    rounds = rounds or plans.rounds_per_pass(False) * int(os.environ.get("SEEDS") or 2)
+    print("seed %s, %d rounds%s" % (figures.data["seed"], rounds, ", %d of them done" % len(figures.data["done"]) if figures.data["done"] else ""),
+          flush=True)
+    folder = pathlib.Path(os.environ.get("CAMPAIGN_TEST_DIR") or tempfile.mkdtemp(prefix="campaign-fault."))
+    folder.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        ground = Ground(folder)
+        stack.callback(ground.stop)
+        ground.start()
+        run = Run(ground, folder, figures, rounds, worker, int(os.environ.get("CELLS") or 4), figures.data["seed"])
+        run.go()
+        print(json.dumps(figures.summary(), indent=1))
+    sys.exit(1 if run.failures or figures.data["violations"] else 0)
+
+
+if __name__ == "__main__":
+    main()

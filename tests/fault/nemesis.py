@@ -1,0 +1,337 @@
+"""What is done to the ground and to a cell's database. Each fault is a function that does it, lasts a while, heals it whatever
+happens meanwhile, and returns a line of faults.jsonl: {"at_ms", "until_ms", "what", "who"}.
+
+Those of the whole ground take (ground, rng), and one of them at a time may go on. Those of a cell (a harness.World on the
+ground) take (ground, cell, rng). They may meet a fault of the whole ground: then they raise psycopg2.Error, or Missed.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import time
+
+import confluent_kafka
+import confluent_kafka.admin
+import psycopg2
+
+import harness
+
+WORKERS = "application_name LIKE 'campaign-worker%%'"
+MISSED_S = 5  # a fault waits so long for a worker to be there
+
+
+class CannotRun(Exception):
+    """Not on this ground."""
+
+
+class Missed(psycopg2.OperationalError):
+    """Nothing was there that it could have been done to."""
+
+
+def fault(inflict):
+    """inflict(...) returns whom it was done to."""
+    @functools.wraps(inflict)
+    def run(*args, **kwargs):
+        at_ms = time.time() * 1000
+        who = inflict(*args, **kwargs)
+        return {"at_ms": at_ms, "until_ms": time.time() * 1000, "what": inflict.__name__, "who": who}
+
+    return run
+
+
+# --- brokers -------------------------------------------------------------------------------------------------------------
+
+
+def choose_node(ground, rng):
+    return rng.randint(1, ground.nodes)
+
+
+@contextlib.contextmanager
+def node_away(ground, node, end):
+    """Without that node; back, and all replicas in sync, when it is over."""
+    end(node)
+    try:
+        yield
+    finally:
+        ground.kafka.start_node(node)
+        ground.wait_whole()
+
+
+@fault
+def broker_crash(ground, rng):
+    """kill -9. Leaders, coordinators and perhaps the active controller move, which takes the session's length."""
+    node = choose_node(ground, rng)
+    with node_away(ground, node, ground.kafka.kill_node):
+        time.sleep(rng.choice([0, rng.uniform(0, 4)]))
+    return "node %d" % node
+
+
+def restart_node(ground, node):
+    with node_away(ground, node, ground.kafka.stop_node):
+        pass
+
+
+@fault
+def broker_restart(ground, rng):
+    """SIGTERM: leaders and coordinators are handed over before it goes."""
+    node = choose_node(ground, rng)
+    restart_node(ground, node)
+    return "node %d" % node
+
+
+@fault
+def rolling_restart(ground, rng):
+    nodes = rng.sample(range(1, ground.nodes + 1), ground.nodes)
+    for node in nodes:
+        restart_node(ground, node)
+    return "nodes %s" % ", ".join(map(str, nodes))
+
+
+def java_hash(text):
+    value = 0
+    for unit in memoryview(text.encode("utf-16-le")).cast("H"):
+        value = (31 * value + unit) & 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def coordinator(ground, topic, name):
+    """(partition, node) of whoever coordinates the group (__consumer_offsets) or transactional.id (__transaction_state)."""
+    def look():
+        with contextlib.suppress(confluent_kafka.KafkaException):
+            partitions = ground.topics().topics[topic].partitions
+            value = java_hash(name)
+            number = (abs(value) if value != -(1 << 31) else 0) % len(partitions)
+            if partitions[number].leader > 0:
+                return number, partitions[number].leader
+
+    return harness.wait_until(look, 60, "a leader of %s" % topic, 0.1)
+
+
+@fault
+def coordinator_move(ground, rng, group=None, transactional_id=None):
+    """The group's or the producer's coordinator becomes another node: this one is killed or stopped, and comes back when
+    another one has taken its place. Of a random group or producer if neither is given. It moves once more, back to the
+    preferred node, some seconds later."""
+    topic = "__consumer_offsets" if group else "__transaction_state" if transactional_id else rng.choice(
+        ["__consumer_offsets", "__transaction_state"])
+    name = group or transactional_id or str(rng.random())
+    partition, node = coordinator(ground, topic, name)
+    with node_away(ground, node, rng.choice([ground.kafka.kill_node, ground.kafka.stop_node])):
+        harness.wait_until(lambda: coordinator(ground, topic, name)[1] != node, 60,
+                           "%s-%d led by another node" % (topic, partition), 0.1)
+    return "%s-%d, node %d" % (topic, partition, node)
+
+
+# --- PostgreSQL as a whole -----------------------------------------------------------------------------------------------
+
+
+@fault
+def postgres_crash(ground, rng):
+    """An immediate stop: what a power cut leaves, but for the disk's cache."""
+    try:
+        ground.postgres.run("stop", "immediate")
+        time.sleep(rng.choice([0, rng.uniform(0, 2)]))
+    finally:
+        ground.postgres.revive()
+    return "postgres"
+
+
+@fault
+def backend_crash(ground, rng):
+    """kill -9 of one server process, a worker's if there is one: the postmaster ends all the others and recovers."""
+    with contextlib.closing(ground.postgres.connect()) as session, session.cursor() as cursor:
+        own_pid = session.get_backend_pid()
+        cursor.execute("SELECT pid, application_name AS who FROM pg_stat_activity WHERE " + WORKERS + " ORDER BY pid", ())
+        pid, who = rng.choice(cursor.fetchall() or [(own_pid, "nobody's session")])
+        for victim in (pid, own_pid):  # the other one, should the first have ended by itself
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+            with contextlib.suppress(psycopg2.Error):
+                cursor.execute("SELECT pg_sleep(2)")
+                continue
+            break
+    ground.postgres.revive()
+    return who
+
+
+@fault
+def commit_hangs(ground, rng):
+    """Every COMMIT waits for a standby that there is not. It ends well; or the workers' waits are cancelled first (a warning:
+    committed here, perhaps not there), or their sessions are ended (the commit stands, the answer is lost)."""
+    end = rng.choice(["released", "cancelled", "terminated"])
+    wait_for_standby(ground, "'ghost'")
+    try:
+        time.sleep(rng.uniform(0.2, 2.5))
+        if end != "released":
+            ground.postgres.ask("SELECT %s(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND " % (
+                "pg_cancel_backend" if end == "cancelled" else "pg_terminate_backend") + WORKERS, ())
+    finally:
+        wait_for_standby(ground, "DEFAULT")
+    return end
+
+
+def wait_for_standby(ground, names):
+    ground.postgres.ask("ALTER SYSTEM SET synchronous_standby_names = " + names)
+    ground.postgres.ask("SELECT pg_reload_conf()")
+
+
+@fault
+def disk_full(ground, rng):
+    """No room for tables, and half of the time none for WAL: then it dies in the midst of a commit."""
+    if not ground.disk.mounted:
+        raise CannotRun("its data are on an ordinary disk")
+    who = rng.choice(["data", "WAL"])
+    ground.disk.fill(rng.randrange(0, 65536))
+    try:
+        until = time.monotonic() + rng.uniform(1, 3)
+        while who == "WAL" and time.monotonic() < until:
+            with contextlib.suppress(psycopg2.Error):
+                ground.postgres.ask("SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()", patience_s=0)
+            time.sleep(0.02)
+        time.sleep(max(0, until - time.monotonic()))
+    finally:
+        ground.disk.empty()
+        ground.postgres.revive()
+    return who
+
+
+# --- one cell's database -------------------------------------------------------------------------------------------------
+
+
+def worker_sessions(ground, cell):
+    """Server processes of the cell's workers; waits a while for one, as workers come and go."""
+    deadline = time.monotonic() + MISSED_S
+    while time.monotonic() < deadline:
+        rows = ground.postgres.ask(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %s AND " + WORKERS + " ORDER BY pid", (cell.database,))
+        if rows:
+            return [row["pid"] for row in rows]
+        time.sleep(0.05)
+    raise Missed("no worker is connected to " + cell.database)
+
+
+def end_sessions(ground, cell):
+    return len(ground.postgres.ask(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND " + WORKERS, (cell.database,)))
+
+
+@fault
+def sessions_terminated(ground, cell, rng):
+    worker_sessions(ground, cell)
+    return "%d sessions of %s" % (end_sessions(ground, cell), cell.database)
+
+
+def altered(ground, cell, rng, change, undo):
+    """With something changed about the cell's database that new sessions find. Superusers are spared."""
+    worker_sessions(ground, cell)
+    ground.postgres.ask(change.format(cell.database, ground.LOGIN))
+    try:
+        end_sessions(ground, cell)
+        time.sleep(rng.uniform(0.2, 3))
+    finally:
+        ground.postgres.ask(undo.format(cell.database, ground.LOGIN))
+    return cell.database
+
+
+@fault
+def connections_refused(ground, cell, rng):
+    return altered(ground, cell, rng, "ALTER DATABASE {0} CONNECTION LIMIT 0", "ALTER DATABASE {0} CONNECTION LIMIT -1")
+
+
+@fault
+def read_only(ground, cell, rng):
+    return altered(ground, cell, rng, "ALTER ROLE {1} IN DATABASE {0} SET default_transaction_read_only = on",
+                   "ALTER ROLE {1} IN DATABASE {0} RESET default_transaction_read_only")
+
+
+@contextlib.contextmanager
+def own_session(cell):
+    """A session in the cell's database that takes locks, for which it does not wait for ever; they are free in the end."""
+    with contextlib.closing(psycopg2.connect(cell.services.postgres.conninfo(cell.database))) as session:
+        with session.cursor() as cursor:
+            cursor.execute("SET application_name = 'nemesis'; SET lock_timeout = '2s'; SET deadlock_timeout = '1s'")
+            yield cursor
+
+
+@fault
+def rows_locked(ground, cell, rng):
+    """Somebody holds rows that every batch needs."""
+    table, order = rng.choice([("partition_owner", "partition"), ("api_key_account_groups", "account_group_id, key_digest")])
+    with own_session(cell) as cursor:
+        cursor.execute("SELECT FROM %s ORDER BY %s FOR UPDATE" % (table, order))
+        time.sleep(rng.uniform(0.3, 5))
+    return "%s of %s" % (table, cell.database)
+
+
+@fault
+def deadlock(ground, cell, rng):
+    """Takes a batch's locks in the opposite order: first the grants, then, as soon as a worker waits for one, the partitions.
+    Fast enough, so that the worker's session is the one that finds the circle and is refused."""
+    with own_session(cell) as cursor:
+        cursor.execute("SELECT FROM api_key_account_groups ORDER BY account_group_id, key_digest FOR UPDATE")
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+                           "AND " + WORKERS + " AND pg_backend_pid() = ANY (pg_blocking_pids(pid))", ())
+            if cursor.fetchone():
+                break
+            time.sleep(0.01)
+        else:
+            raise Missed("no worker waited for a grant in " + cell.database)
+        cursor.execute("SELECT FROM partition_owner ORDER BY partition FOR UPDATE")
+    return cell.database
+
+
+@fault
+def slow_database(ground, cell, rng):
+    """SIGSTOP of one worker's server process, with whatever locks it holds at that moment."""
+    pid = rng.choice(worker_sessions(ground, cell))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(rng.uniform(0.1, 2))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    return "a worker's session of " + cell.database
+
+
+# --- one cell's topics and group -----------------------------------------------------------------------------------------
+
+
+@fault
+def partitions_added(ground, cell, rng):
+    """One partition more for the commands: keys change their partitions. There is no way back."""
+    count = cell.partitions + 1
+    ground.admin.create_partitions([confluent_kafka.admin.NewPartitions(cell.commands, count)])[cell.commands].result(60)
+
+    def everywhere():
+        with contextlib.suppress(confluent_kafka.KafkaException):
+            partitions = ground.topics().topics[cell.commands].partitions
+            return len(partitions) == count and all(p.leader > 0 and len(p.isrs) == len(p.replicas) for p in partitions.values())
+
+    harness.wait_until(everywhere, 60, "partition %d of %s" % (count - 1, cell.commands), 0.1)
+    cell.partitions = count
+    return "%s: %d" % (cell.commands, count)
+
+
+@fault
+def offsets_reset(ground, cell, rng):
+    """A person sets the group's offsets to the earliest. No worker of the group may be running; the members of those that
+    were killed are waited out."""
+    consumer = confluent_kafka.Consumer({
+        "bootstrap.servers": ground.brokers, "group.id": cell.group, "enable.auto.commit": False})
+
+    def reset():
+        with contextlib.suppress(confluent_kafka.KafkaException):
+            places = [confluent_kafka.TopicPartition(cell.commands, p) for p in range(cell.partitions)]
+            for place in places:
+                place.offset = consumer.get_watermark_offsets(place, timeout=10)[0]
+            return all(place.error is None for place in consumer.commit(offsets=places, asynchronous=False))
+
+    try:
+        harness.wait_until(reset, 60, "offsets of %s reset" % cell.group, 0.2)
+    finally:
+        consumer.close()
+    return cell.group

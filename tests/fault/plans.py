@@ -1,0 +1,123 @@
+"""What happens in a round, drawn from the seed and the round's number alone: the same two numbers give the same plan.
+
+A pass goes through every failpoint with every action and through every cut, in a shuffled order; rounds take their turns
+from it one after the other, so that passes are covered whole whatever the number of cells.
+"""
+
+import random
+
+# worker/failpoint.h; protocol.txt has what happens between them.
+STEPS = [
+    "poll", "decode", "claim-before", "claim-after", "check-before", "check-after", "begin", "fence-after", "statement-after",
+    "commit-before", "commit-sent", "commit-after", "ktx-begin", "produce", "offsets-before", "offsets-after", "endtxn-before",
+    "endtxn-sent", "endtxn-after", "batch-end", "revoke", "close",
+]
+ACTIONS = ["kill", "stop", "sleep", "exit", "term"]
+LEAVING = ("revoke", "close")  # reached when the worker is told to end
+ONCE = ("claim-before", "claim-after", "check-before", "check-after", *LEAVING)  # reached once in a worker's short life
+# (link, event, action, longest ms, times in a long pass): Kafka's EndTxn is api 26, TxnOffsetCommit 28, AddOffsetsToTxn 25,
+# AddPartitionsToTxn 24, InitProducerId 22, OffsetCommit (the check behind a claim) 8, Produce 0.
+CUTS = [
+    ("pg", "commit", "mute-back", 2500, 3), ("pg", "commit", "answer-lost", 1500, 3), ("pg", "commit", "reset", 0, 1),
+    ("pg", "commit", "mute-forth", 2500, 2), ("pg", "commit", "half-open", 2500, 1), ("pg", "commit", "hold", 3000, 1),
+    ("pg", "commit", "detach", 3000, 2), ("pg", "begin", "detach", 4000, 3), ("pg", "begin", "mute-forth", 2500, 1),
+    ("pg", "now", "reset", 0, 1), ("pg", "now", "slow", 3000, 1),
+    ("kafka", "api:26", "detach", 3000, 8), ("kafka", "api:26", "answer-lost", 1500, 2), ("kafka", "api:26", "mute-back", 3000, 1),
+    ("kafka", "api:26", "reset", 0, 1), ("kafka", "api:26", "hold", 4000, 1), ("kafka", "api:28", "answer-lost", 1000, 1),
+    ("kafka", "api:28", "detach", 2000, 1), ("kafka", "api:25", "answer-lost", 1000, 1), ("kafka", "api:25", "detach", 2000, 1),
+    ("kafka", "api:24", "answer-lost", 1000, 1), ("kafka", "api:22", "answer-lost", 1000, 1), ("kafka", "api:8", "detach", 3000, 1),
+    ("kafka", "api:8", "answer-lost", 1000, 1), ("kafka", "api:0", "answer-lost", 1000, 1), ("kafka", "api:0", "reset", 0, 1),
+    ("kafka", "now", "half-open", 3000, 1), ("kafka", "now", "slow", 2000, 1),
+]
+SLOW_STEPS = ["begin", "commit-after", "ktx-begin", "offsets-after", "endtxn-before", "claim-after", "check-before", "produce"]
+# What is done to a cell's database or topics meanwhile (nemesis.py).
+TROUBLES = [
+    "sessions_terminated", "rows_locked", "rows_locked", "deadlock", "slow_database", "read_only", "connections_refused",
+    "partitions_added",
+]
+TURNS_OF_A_SLOT = 5
+RECOVERIES = ["gone", "back", "terminated"]  # recovery.py
+RECOVERIES_OF_A_ROUND = 2                    # of each
+
+
+def describe(turn):
+    if "cut" in turn:
+        return "%s %s" % (turn["cut"]["event"], turn["cut"]["action"])
+    return "%s %s" % (turn.get("step", "any time"), turn["action"])
+
+
+def wanted(long):
+    """What a pass has to bring about: pairs of step and action, and cuts."""
+    pairs = [(step, action) for step in STEPS for action in ACTIONS for _ in range(12 if long and action == "kill" else 1)]
+    cuts = [cut for cut in CUTS for _ in range(cut[4] if long else 1)]
+    return pairs + cuts
+
+
+def turns_per_pass(long):
+    return len(wanted(long))
+
+
+def rounds_per_pass(long):
+    return -(-turns_per_pass(long) // (2 * TURNS_OF_A_SLOT))
+
+
+def point_turn(rng, step, action, session_ms):
+    nth = 1 if step in ONCE else rng.randint(1, 12) if step == "produce" else rng.choice([1, 1, 2, 3])
+    ms = {"stop": session_ms + rng.randint(300, 2500) if rng.random() < 0.8 else rng.randint(50, session_ms),
+          "sleep": rng.choice([50, 300, 1000, 2500, 5000])}.get(action, 0)
+    points = ["%s:%s:%d:%d" % (step, action, nth, ms or 1)]
+    if rng.random() < 0.25:
+        points.append("%s:sleep:1+:%d" % (rng.choice([s for s in SLOW_STEPS if s != step]), rng.randint(5, 250)))
+    return {"step": step, "action": action, "points": points, "ms": ms, "leave": step in LEAVING}
+
+
+def cut_turn(rng, cut):
+    link, event, action, longest_ms, _ = cut
+    return {"step": event, "action": "cut", "cut": {
+        "link": link, "event": event, "action": action, "nth": 1 if event in ("now", "api:22", "api:8") else rng.randint(1, 3),
+        "ms": rng.randint(min(100, longest_ms), longest_ms)}}
+
+
+def turn(rng, what, session_ms):
+    made = point_turn(rng, *what, session_ms) if len(what) == 2 else cut_turn(rng, what)
+    made["before"] = rng.choice(["kill", "kill", "term"])
+    made["away_ms"] = rng.choice([0, 0, 0, 200, 1000])
+    made["live_ms"] = rng.choice([0, 100, 400, 1200])
+    made["thaw"] = rng.random() < 0.75
+    made["settings"] = {}
+    if rng.random() < 0.05:
+        made["settings"]["clock"] = rng.choice(["+1h", "-1h", "+0 x0.1", "+0 x10"])
+    elif rng.random() < 0.05:
+        made["settings"]["log"] = "full"
+    return made
+
+
+def settings(rng):
+    session_ms = rng.choice([1500, 2000, 2500])
+    return {
+        "lanes": rng.choice([1, 1, 2]), "drain_ms": 6000, "session_ms": session_ms,
+        "args": ["--batch", str(rng.choice([1, 4, 20, 500])), "--drain-ms", "6000", "--lock-timeout-ms", str(rng.choice([300, 1000])),
+                 "--statement-timeout-ms", "5000", "-X", "session.timeout.ms=%d" % session_ms, "-X", "heartbeat.interval.ms=300",
+                 "-X", "max.poll.interval.ms=4000", "-X", "transaction.timeout.ms=%d" % rng.choice([3000, 10000])],
+    }
+
+
+def make(seed, number, long):
+    """The plan of one round."""
+    rng = random.Random("%s/%d/plan" % (seed, number))
+    per_pass, per_round = rounds_per_pass(long), 2 * TURNS_OF_A_SLOT
+    deck = wanted(long)
+    random.Random("%s/%d/pass" % (seed, number // per_pass)).shuffle(deck)
+    first = number % per_pass * per_round
+    chosen = settings(rng)
+    turns = [turn(rng, what, chosen["session_ms"]) for what in deck[first:first + per_round]]
+    return {
+        "kind": "faults", "seed": seed, "round": number, "settings": chosen, "turns": {"one": turns[0::2], "two": turns[1::2]},
+        "troubles": rng.sample(TROUBLES, rng.choice([0, 1, 1, 2])), "reset_offsets": rng.random() < 0.08,
+    }
+
+
+def calm(seed, number):
+    """A round that measures recovery, one thing at a time."""
+    chosen = settings(random.Random("%s/%d/calm" % (seed, number)))
+    return {"kind": "recovery", "seed": seed, "round": 1000000 + number, "settings": {**chosen, "lanes": 1}}
