@@ -40,10 +40,15 @@ RECOVERIES = ["gone", "back", "terminated"]  # recovery.py
 RECOVERIES_OF_A_ROUND = 2                    # of each
 
 
+def name(what):
+    """Of a pair or a cut, and of the turn that is to bring it about."""
+    return "%s %s" % what if len(what) == 2 else "%s %s %s" % what[:3]
+
+
 def describe(turn):
     if "cut" in turn:
-        return "%s %s" % (turn["cut"]["event"], turn["cut"]["action"])
-    return "%s %s" % (turn.get("step", "any time"), turn["action"])
+        return name((turn["cut"]["link"], turn["cut"]["event"], turn["cut"]["action"]))
+    return name((turn["step"], turn["action"]))
 
 
 def wanted(long):
@@ -104,13 +109,18 @@ def settings(rng):
 
 def make(seed, number, long):
     """The plan of one round."""
-    rng = random.Random("%s/%d/plan" % (seed, number))
     per_pass, per_round = rounds_per_pass(long), 2 * TURNS_OF_A_SLOT
     deck = wanted(long)
     random.Random("%s/%d/pass" % (seed, number // per_pass)).shuffle(deck)
     first = number % per_pass * per_round
+    return make_of(seed, number, deck[first:first + per_round])
+
+
+def make_of(seed, number, deck):
+    """A plan of at most so many turns as a round has."""
+    rng = random.Random("%s/%d/plan" % (seed, number))
     chosen = settings(rng)
-    turns = [turn(rng, what, chosen["session_ms"]) for what in deck[first:first + per_round]]
+    turns = [turn(rng, what, chosen["session_ms"]) for what in deck[:2 * TURNS_OF_A_SLOT]]
     return {
         "kind": "faults", "seed": seed, "round": number, "settings": chosen, "turns": {"one": turns[0::2], "two": turns[1::2]},
         "troubles": rng.sample(TROUBLES, rng.choice([0, 1, 1, 2])), "reset_offsets": rng.random() < 0.08,

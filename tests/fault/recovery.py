@@ -82,10 +82,13 @@ def owned(cell, slot):
 def measure(cell, watch, kind, step, rng):
     """One sample, in seconds; None if the ground was not quiet."""
     victim, other = rng.sample(["one", "two"], 2)
+    if not cell.by_slot[other].alive():
+        cell.start_worker(other, {})
     points = [] if step is None or kind == "terminated" else ["%s:kill:%d" % (step, rng.randint(10, 40))]
     cell.end_worker(victim, "term")
     worker = cell.start_worker(victim, {"points": points})
-    patiently(lambda: owned(cell, victim) and owned(cell, other), 20)
+    if not patiently(lambda: owned(cell, victim) and owned(cell, other), 20):
+        return None
     if points:
         if not patiently(lambda: not worker.alive(), 20):
             return None
@@ -101,12 +104,11 @@ def measure(cell, watch, kind, step, rng):
         worker.kill()
         cell.count("kills")
         cell.count("kill:any time")
-    cell.judge_end(worker)
     if kind == "back":
         cell.start_worker(victim, {})
     whole = patiently(lambda: partitions <= set(watch.first_after(since_ms)), 60)
     seen = watch.first_after(since_ms)
-    if kind == "gone":
+    if kind != "back":
         cell.start_worker(victim, {})
     if cell.ground.was_disturbed(since_ms - 5000, time.time() * 1000) or not partitions:
         return None
