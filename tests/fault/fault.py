@@ -42,11 +42,11 @@ from ground import Ground  # noqa: E402
 
 FIGURES = harness.BUILD / "fault.json"
 # What happens to all cells at once: how often, and what.
-GLOBAL = [(6, "postgres_crash"), (6, "broker_crash"), (2, "broker_restart"), (1, "rolling_restart"), (2, "coordinator_move"),
+GLOBAL = [(6, "postgres_crash"), (8, "broker_crash"), (2, "broker_restart"), (1, "rolling_restart"), (2, "coordinator_move"),
           (1, "backend_crash"), (3, "commit_hangs"), (1, "disk_full")]
 PAUSE_S = (1, 5)
 EXTRA, EXTRA_ROUNDS = 500000, 12  # the number of the first round that tries again, and how many there may be
-SHORT_SAMPLES, LONG_SAMPLES = 6, 120
+SHORT_SAMPLES, LONG_SAMPLES = 6, 100
 # The longest session that plans.py chooses, and 5 s; a worker that comes back; one that is told to end.
 BOUNDS_S = {"gone": 7.5, "back": 5, "terminated": 2}
 
