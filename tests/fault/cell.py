@@ -304,12 +304,12 @@ class Cell(harness.World):
         begun = time.monotonic()
         self.collector.begin(self.round_folder)
         rng = random.Random("%s/%d/work" % (plan["seed"], plan["round"]))
-        measured = {"recovery": recovery.run(self, rng)} if plan["kind"] == "recovery" else self.run_faults(rng)
+        measured = recovery.run(self, rng) if plan["kind"] == "recovery" else self.run_faults(rng)
         self.settle()
         self.collector.finish(plan, self.quiet_ms, self.last_fault_ms, self.restless)
         verdict = check_history.check(self.round_folder)
         violations = [str(violation) for violation in verdict.violations] + self.problems
-        if violations:
+        if violations or measured.get("slow"):
             (self.round_folder / "verdict.txt").write_text("\n".join(self.problems) + "\n" + verdict.text())
         else:
             shutil.rmtree(self.round_folder)

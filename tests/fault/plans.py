@@ -36,8 +36,10 @@ TROUBLES = [
     "partitions_added",
 ]
 TURNS_OF_A_SLOT = 5
-RECOVERIES = ["gone", "back", "terminated"]  # recovery.py
-RECOVERIES_OF_A_ROUND = 2                    # of each
+# recovery.py; at most so many seconds: the longest session that is chosen here, and 5 s; a worker that comes back; one that
+# is told to end.
+RECOVERIES = {"gone": 7.5, "back": 5, "terminated": 2}
+RECOVERIES_OF_A_ROUND = 2  # of each
 
 
 def name(what):

@@ -24,7 +24,7 @@ from avrocodec import result_codec
 
 # Where it dies: any time, or where its transaction hangs.
 STEPS = [None, None, "commit-after", "produce", "offsets-after", "endtxn-before", "endtxn-sent"]
-EVERY_S = 0.02
+EVERY_S = 0.05
 
 
 class Load(threading.Thread):
@@ -126,7 +126,7 @@ def patiently(probe, limit_s):
 
 
 def run(cell, rng):
-    """The turns of one round; samples by kind."""
+    """The turns of one round; samples by kind, and in words those that took too long."""
     samples = {kind: [] for kind in plans.RECOVERIES}
     load, watch = Load(cell, workload.Plan(random.Random(rng.random()), cell.population, "r%d" % cell.plan["round"])), Watch(cell)
     for slot in ("one", "two"):
@@ -135,7 +135,7 @@ def run(cell, rng):
     load.start()
     watch.start()
     try:
-        for kind in plans.RECOVERIES * plans.RECOVERIES_OF_A_ROUND:
+        for kind in list(plans.RECOVERIES) * plans.RECOVERIES_OF_A_ROUND:
             sample = None
             with contextlib.suppress(psycopg2.Error):  # the ground was disturbed
                 sample = measure(cell, watch, kind, rng.choice(STEPS), rng)
@@ -147,4 +147,5 @@ def run(cell, rng):
         load.join()
         watch.join()
     cell.count("commands", load.generator.acknowledged)
-    return samples
+    slow = ["%s took %g s" % (kind, sample) for kind, seconds in samples.items() for sample in seconds if sample > plans.RECOVERIES[kind]]
+    return {"recovery": samples, "slow": slow}
