@@ -152,7 +152,7 @@ class CellWorker(harness.Worker):
         self.args[0] = program
         self.runs = number
         self.log_full = settings.get("log") == "full"
-        self.may_be_told_twice = ":term:" in ",".join(points)  # to end: the second time it does at once
+        self.may_be_told_twice = False  # to end: the second time it does at once
         self.clock_wrong = "clock" in settings
         if self.clock_wrong:
             self.env.update(LD_PRELOAD=settings["libfaketime"], FAKETIME=settings["clock"], FAKETIME_DONT_FAKE_MONOTONIC="1",
@@ -234,6 +234,7 @@ class Cell(harness.World):
             self.started += 1
             number = self.started
         worker = CellWorker(self, slot, number, self.config["worker"], settings, turn.get("points", []))
+        worker.may_be_told_twice = turn.get("leave") or turn.get("action") == "term"
         self.workers.append(worker)
         self.by_slot[slot] = worker
         worker.start()
@@ -303,9 +304,12 @@ class Cell(harness.World):
         self.problems, self.started = [], 0
         begun = time.monotonic()
         self.collector.begin(self.round_folder)
+        over = threading.Event()
+        threading.Thread(target=self.sample, args=(over,), daemon=True).start()
         rng = random.Random("%s/%d/work" % (plan["seed"], plan["round"]))
         measured = recovery.run(self, rng) if plan["kind"] == "recovery" else self.run_faults(rng)
         self.settle()
+        over.set()
         self.collector.finish(plan, self.quiet_ms, self.last_fault_ms, self.restless)
         verdict = check_history.check(self.round_folder)
         violations = [str(violation) for violation in verdict.violations] + self.problems
@@ -315,6 +319,15 @@ class Cell(harness.World):
             shutil.rmtree(self.round_folder)
         return {"cell": self.name, "round": plan["round"], "seconds": round(time.monotonic() - begun, 1), "counts": dict(self.counts),
                 "violations": violations, "folder": str(self.round_folder), "checked": dict(verdict.counts), **measured}
+
+    def sample(self, over):
+        """What the workers take of the machine, once a second."""
+        while not over.wait(1):
+            for slot, worker in list(self.by_slot.items()):
+                with contextlib.suppress(OSError, StopIteration):
+                    tasks, files = (len(os.listdir("/proc/%d/%s" % (worker.pid, what))) for what in ("task", "fd"))
+                    self.collector.log_sample({"at_ms": now_ms(), "slot": slot, "run": worker.runs, "pid": worker.pid,
+                                               "rss_kib": worker.resident_kib(), "fds": files, "threads": tasks})
 
     def log_fault(self, entry):
         self.collector.log_fault(entry)

@@ -26,10 +26,12 @@ class Lines:
 
     def __call__(self, entry):
         with self.lock:
-            self.file.write(json.dumps(entry) + "\n")
+            if not self.file.closed:  # a sample may come late
+                self.file.write(json.dumps(entry) + "\n")
 
     def close(self):
-        self.file.close()
+        with self.lock:
+            self.file.close()
 
 
 def write_lines(path, entries):

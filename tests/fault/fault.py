@@ -151,7 +151,8 @@ class CellProcess(threading.Thread):
             "worker": run.worker, "libfaketime": find_libfaketime()}
         log = open(run.folder / ("cell-%d.log" % self.number), "wb")
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "cell.py"), json.dumps(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+            [sys.executable, str(HERE / "cell.py"), json.dumps(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            start_new_session=True)
         try:
             if not self.process.stdout.readline():
                 raise AssertionError("it did not come about; its log is %s" % log.name)
@@ -173,7 +174,13 @@ class CellProcess(threading.Thread):
                 self.process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(30)
-            self.process.kill()
+            self.kill()
+
+    def kill(self):
+        """With its workers."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def find_libfaketime():
@@ -274,6 +281,13 @@ class Run:
 
     def go(self):
         processes = [CellProcess(self, n) for n in range(self.cells)]
+        try:
+            self.go_with(processes)
+        finally:
+            for process in processes:
+                process.kill()
+
+    def go_with(self, processes):
         nemesis_thread = threading.Thread(target=self.disturb, daemon=True)
         for process in processes:
             process.start()

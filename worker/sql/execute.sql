@@ -24,8 +24,7 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
 		g.rate_tat_us AS first, g.rate_interval_us AS emission, g.rate_burst AS burst,
 		g.rate_interval_us * (g.rate_burst - 1) AS tolerance,
-		greatest(g.rate_at_us, -- delivered again, it may be older than what was charged since
-			CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000) AS at_us,
+		CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000 AS stamp_us, g.rate_at_us,
 		CASE
 			WHEN p.command_digest = c.digest THEN CASE WHEN p.deleted_at IS NULL THEN 'existing' ELSE 'draft_deleted' END
 			WHEN c.expires_ms <= clock.now_ms THEN 'expired'
@@ -43,12 +42,16 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHERE k.key_digest = c.key OFFSET 0) AS k ON true
 	LEFT JOIN LATERAL (SELECT g.rate_tat_us, g.rate_at_us, g.rate_interval_us, g.rate_burst FROM api_key_account_groups AS g
 		WHERE g.account_group_id = c.ag AND g.key_digest = c.key OFFSET 0) AS g ON true
+), arrived AS ( -- never before one that was charged: delivered again, or from another partition, a command may be older
+	SELECT j.*, greatest(j.rate_at_us, max(j.stamp_us) FILTER (WHERE j.verdict IS NULL)
+		OVER (PARTITION BY j.ag, j.key ORDER BY j.ord ROWS UNBOUNDED PRECEDING)) AS at_us
+	FROM judged AS j
 ), rated AS MATERIALIZED ( -- rule 7: tat is what the command met, after all that were admitted before it
 	SELECT j.*, CASE WHEN j.verdict IS NULL AND j.tat - j.at_us > j.tolerance THEN 'rate_limited' ELSE j.verdict END AS rated
 	FROM (
 		SELECT j.*, coalesce(rate_limit_tat(j.first, j.at_us, j.emission, j.tolerance) FILTER (WHERE j.verdict IS NULL)
 			OVER (PARTITION BY j.ag, j.key ORDER BY j.ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), j.first) AS tat
-		FROM judged AS j
+		FROM arrived AS j
 	) AS j
 ), charge AS MATERIALIZED (
 	SELECT r.ag, r.key, r.first, max(greatest(r.tat, r.at_us) + r.emission) AS tat, max(r.at_us) AS at_us
