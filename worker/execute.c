@@ -95,6 +95,30 @@ static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 	return 0;
 }
 
+/* Delivered again, the command may have its draft already: then that is its answer, now or, if it cannot be had, later. */
+static int execute_failed(struct lane *lane, size_t place, struct fault *fault)
+{
+	struct fault look;
+	bool written;
+
+	lane_begin_wait(lane, false);
+	if (store_find_draft(lane->store, lane->order[place], &written, &look) < 0) {
+		*fault = look;
+		return -1;
+	}
+	if (written) {
+		if (execute_once(lane, place, 1, STORE_COMMIT_UNLOCKED, fault) < 0) {
+			if (fault->kind == FAULT_REJECT || fault->kind == FAULT_RETRY)
+				fault->kind = FAULT_WAIT;
+			return -1;
+		}
+		return 0;
+	}
+	if (answer_failure(lane, place, fault) < 0)
+		return -1;
+	return execute_patiently(lane, place, 1, LOCK_TRIES, fault);
+}
+
 static int execute_range(struct lane *lane, size_t first, size_t n, int tries, struct fault *fault)
 {
 	size_t part = (n + SPLIT_INTO - 1) / SPLIT_INTO;
@@ -105,16 +129,8 @@ static int execute_range(struct lane *lane, size_t first, size_t n, int tries, s
 	}
 	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
 		return -1;
-	if (n == 1) {
-		/* Delivered again, it may have its draft already: then it is answered with that, whoever holds its rate limit. */
-		if (fault->kind == FAULT_RETRY && execute_once(lane, first, 1, STORE_COMMIT_UNLOCKED, fault) == 0)
-			return 0;
-		if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
-			return -1;
-		if (answer_failure(lane, first, fault) < 0)
-			return -1;
-		return execute_patiently(lane, first, 1, LOCK_TRIES, fault);
-	}
+	if (n == 1)
+		return execute_failed(lane, first, fault);
 	log_warn("batch_split", fault->msg, "sqlstate", fault->sqlstate, "commands", LOG_INT((int64_t)n));
 	for (size_t i = first; i < first + n; i += part) {
 		size_t size = first + n - i < part ? first + n - i : part;

@@ -231,6 +231,8 @@ static const struct statement {
 	{ "fence", "SELECT partition_fence($1::text, $2::text, $3::text, $4::int[], $5::bigint[], $6::bigint[])" },
 	{ "lock", sql_lock },
 	{ "execute", sql_execute },
+	{ "written", "SELECT count(*) FROM campaigns "
+		     "WHERE account_group_id = $1::text AND trace_id = $2::text AND command_digest = ANY ($3::bytea[])" },
 	{ "claim", sql_claim },
 	{ "unblock", sql_unblock },
 	{ "owners", "SELECT partition, group_id FROM partition_owner "
@@ -643,6 +645,25 @@ int store_confirm(struct store *store, const struct fence *fence, struct fault *
 		fault->kind = FAULT_FENCED;
 	pg_result_free(result);
 	return done;
+}
+
+int store_find_draft(struct store *store, const struct job *job, bool *found, struct fault *fault)
+{
+	struct pg_result *result;
+
+	if (!pg_connected(store->pg))
+		return not_connected(fault);
+	pg_params_reset(&store->params);
+	pg_add_text(&store->params, job->command.account_group_id);
+	pg_add_text(&store->params, job->command.trace_id);
+	pg_array_begin(&store->params, PG_BYTEA);
+	pg_array_bytes(&store->params, job->command.digest, DIGEST_BYTES);
+	pg_array_end(&store->params);
+	if (run_one(store, "written", &result, fault) < 0)
+		return -1;
+	*found = pg_int8(result, 0, 0) > 0;
+	pg_result_free(result);
+	return 0;
 }
 
 /* Adds a text of every command as one array. */

@@ -100,6 +100,9 @@ enum store_end {
 int store_execute(struct store *store, const struct fence *fence, struct job **jobs, size_t n, enum store_end end,
 		  struct arena *arena, struct fault *fault) MUST_CHECK;
 
+/* Whether this very command's draft is there, deleted or not. Waits for no row's lock. Any failure is FAULT_WAIT. */
+int store_find_draft(struct store *store, const struct job *job, bool *found, struct fault *fault) MUST_CHECK;
+
 /* What `check` says: lines such as "PostgreSQL 15.18, primary, UTF8". say is called once per line; wrong: it is a finding
  * that must be mended. 0 if the connection could be made (findings or not). */
 int store_check(const struct store_settings *settings, void (*say)(void *arg, bool wrong, const char *line), void *arg,

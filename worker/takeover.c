@@ -267,6 +267,10 @@ static int take_over_partitions(struct lane *lane, const char *cluster_id, struc
 		if (lane->partitions[i].state == PARTITION_CLAIMED && !positions[i].unknown)
 			position(lane, &lane->partitions[i], &positions[i], &claims[i]);
 	running = collect(lane, PARTITION_POSITIONED, starts);
+	/* The broker checks who is a member, and not whose a partition is: an offset fetched before partitions moved must not
+	 * be committed behind it. */
+	if (intake_serial(lane->intake) != lane->serial)
+		return fault_set(fault, FAULT_FENCED, "the assignment changed during the takeover");
 	if (check(lane, starts, running, fault) < 0 || finish_resumes(lane, cluster_id, claims, fault) < 0)
 		return -1;
 	return start(lane, starts, running, fault);

@@ -18,7 +18,7 @@ GROUPS = ["team_%d" % i for i in range(8)]  # murmur2 spreads them over all of f
 LEADS = ["lead_%02d" % i for i in range(24)]
 BUSY = LEADS[:3]  # enrolled in a running campaign now and then
 FLIP_PAUSE_S = (0.02, 0.35)
-BURST_PAUSE_S = (0.02, 0.4)
+BURST_PAUSE_S = (0.05, 0.8)
 
 
 def digest(key):

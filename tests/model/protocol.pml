@@ -1,0 +1,644 @@
+/* worker/protocol.txt for spin: two workers, one partition, COMMANDS commands, and every fault of the list below as often
+ * as it likes. A pause is any delay between two steps; a worker whose partition has moved on goes on until something tells
+ * it. The verdict of the outside state is free each time a command is judged: a conflict may come and go.
+ *
+ * Steps bear the names of the code's failpoints (dashes are underscores):
+ *
+ *   restart                        lane.c ensure_clients: outlet_init (InitProducerId), intake_new (a new member)
+ *   join, revoke                   intake.c on_rebalance, lane.c step
+ *   claim_before, claim_after      takeover.c claim, store.c store_claim, sql/claim.sql
+ *   positions                      takeover.c end_predecessors, fetch_positions; partition.c partition_start
+ *   check_before, check_after      takeover.c check, intake.c intake_check; start
+ *   poll, decode                   lane.c step, batch.c batch_fetch; takeover.c takeover_tend (confirm, recommit)
+ *   begin ... commit_after         store.c store_execute, execute.c execute_range; partition_fence() of the schema
+ *   ktx_begin ... endtxn_after     outlet.c outlet_publish; watch.c sees requests that were sent twice
+ *   batch_end                      lane.c advance, ensure_outlet (outlet_is_spent)
+ *   start_over                     lane.c recover
+ *   close                          lane.c ensure_clients (intake_broken), intake.c intake_free
+ *
+ * Epochs and generations are kept as what is ever asked of them, whether a worker's own is still the present one. So nothing
+ * counts up, and faults need no limit for the search to end. Left out: several partitions (but for what a member that has
+ * others can do to this one), orders to resume, halted partitions, the breaker's probes, which are rolled back.
+ */
+#ifndef COMMANDS
+#define COMMANDS 2
+#endif
+
+/* The rules; 0 leaves one out. */
+#ifndef FENCE
+#define FENCE 1         /* a batch begins by checking the partition's epoch in PostgreSQL */
+#endif
+#ifndef CHECK
+#define CHECK 1         /* rule 1: a generation-checked OffsetCommit behind the claim; 2: before it */
+#endif
+#ifndef MEMBERSHIP
+#define MEMBERSHIP 1    /* rule 1: a member of the group before and behind that call */
+#endif
+#ifndef SAME_ASSIGNMENT
+#define SAME_ASSIGNMENT 1 /* rule 1: no OffsetCommit for an assignment that has been replaced meanwhile */
+#endif
+#ifndef REJOIN
+#define REJOIN 1        /* rule 1: joins anew when that OffsetCommit was sent twice or not answered */
+#endif
+#ifndef RECLAIM
+#define RECLAIM 1       /* rule 2: claims again after a COMMIT whose answer was lost */
+#endif
+#ifndef NEW_EPOCH
+#define NEW_EPOCH 1     /* rule 2: with a new epoch, also when the row is its own */
+#endif
+#ifndef OWN_CLAIM
+#define OWN_CLAIM 1     /* rule 3: the claim is a transaction of its own; 0: claims and looks in one older snapshot */
+#endif
+#ifndef LOCK
+#define LOCK 1          /* rule 3: the fence takes a lock that a claim waits for; 0: FOR KEY SHARE, which it does not */
+#endif
+#ifndef METADATA
+#define METADATA 1      /* rule 4: offsets carry the generation of the batch; 0: none; 2: the one that holds when sending */
+#endif
+#ifndef STABLE
+#define STABLE 1        /* rule 4: OffsetFetch waits for pending offsets */
+#endif
+#ifndef RENEW
+#define RENEW 1         /* rule 5: a new producer epoch after a transactional request that was sent twice */
+#endif
+#ifndef CONFIRM
+#define CONFIRM 1       /* confirmed_offset is kept, and what lies below it is not answered again */
+#endif
+#ifndef UNIQUE
+#define UNIQUE 1        /* UNIQUE (account_group_id, trace_id) */
+#endif
+#ifndef DATABASE_FIRST
+#define DATABASE_FIRST 1 /* PostgreSQL commits before Kafka does */
+#endif
+#ifndef LOOK
+#define LOOK 1          /* a command that the database fails alone is refused only if its draft is not there already */
+#endif
+
+/* The faults; 1: as often as it likes. */
+#ifndef CRASH
+#define CRASH 0         /* kill -9 at any step; what was sent may arrive all the same */
+#endif
+#ifndef REBALANCE
+#define REBALANCE 0     /* the partition moves, with or without its worker knowing */
+#endif
+#ifndef EMPTY
+#define EMPTY 0         /* both members time out of the group */
+#endif
+#ifndef BARE
+#define BARE 0          /* no member any more, librdkafka sends an OffsetCommit without a generation, which an empty group takes
+                         * unchecked; 1: when it moves nothing, 2: whatever it does */
+#endif
+#ifndef CUT
+#define CUT 0           /* the connection to PostgreSQL breaks: the transaction is lost, done, or yet to run, in part or whole */
+#endif
+#ifndef SPLIT
+#define SPLIT 0         /* a batch is executed in several transactions */
+#endif
+#ifndef FAIL
+#define FAIL 0          /* the database fails a command alone (its rows stay locked): it is refused */
+#endif
+#ifndef ABORT
+#define ABORT 0         /* an abortable error in the Kafka transaction */
+#endif
+#ifndef FENCED
+#define FENCED 0        /* the producer is fenced: time-out of the transaction, InitProducerId by the partition's next owner */
+#endif
+#ifndef LATE
+#define LATE 0          /* a copy of TxnOffsetCommit or EndTxn stays in the network while its retry is answered, or is not */
+#endif
+#ifndef LATE_CHECK
+#define LATE_CHECK 0    /* the same with the check's OffsetCommit */
+#endif
+#ifndef LATE_CLAIM
+#define LATE_CLAIM 0    /* a claim whose connection broke is executed late */
+#endif
+#ifndef RESET
+#define RESET 0         /* a person sets the group's offsets back, while nobody is in the group and all is confirmed */
+#endif
+
+/* The promises: 1 I1, 2 I2 (no second result), 4 I3, 8 I4; at rest: 16 all answered once, as the database has it, 32 no
+ * worker is stuck. */
+#ifndef PROMISES
+#define PROMISES 63
+#endif
+#define promise(bit, condition) assert(!(PROMISES & bit) || (condition))
+
+#define NOBODY 2
+#define REFUSED 1       /* a result: an error; else the id of a draft */
+#define NEW_ID(w) (2 + w)
+#define LATE_ID(w) (4 + w) /* written by a transaction whose session was lost */
+#define AT(w, c) ((w) * COMMANDS + (c))
+#define faults (!calm)
+
+/* The consumer group. */
+byte committed;              /* its offset */
+byte assigned;               /* who has the partition; NOBODY: the group is empty */
+bool member[2];              /* of the present generation, as far as librdkafka has come */
+byte stray_check[2];         /* a copy of an OffsetCommit in the network, of the present generation: 1 + offset */
+
+/* Transactions, by transactional.id. */
+bool valid[2];               /* the worker's producer epoch is the coordinator's */
+bool pending[2];             /* a transaction is open */
+byte pending_offset[2];      /* 0: none */
+byte pending_result[2 * COMMANDS];
+byte stray[2];               /* a copy of a request in the network, of the present epoch: COMMIT_COPY, ABORT_COPY, an offset */
+#define COMMIT_COPY 100
+#define ABORT_COPY 101
+#if RENEW == 0
+bool was_committed[2];       /* how the last transaction ended: what a retry of EndTxn is told */
+#define ended_as(x, how) was_committed[x] = how
+#else
+#define ended_as(x, how) skip
+#endif
+byte result[COMMANDS];       /* visible to read_committed subscribers */
+
+/* PostgreSQL. */
+byte draft[COMMANDS];
+bool own_epoch[2];           /* the row's epoch is the one the worker claimed */
+byte confirmed;
+bool executing[2];           /* a transaction that has passed the fence and holds its lock */
+byte written[2 * COMMANDS];  /* by it */
+mtype = { NONE, UNFINISHED, UNSEEN };
+mtype lost[2] = NONE;        /* a lost session's transaction: its COMMIT is yet to come, or all of it */
+bool lost_epoch[2];          /* UNSEEN: the row's epoch is the one it carries */
+byte lost_start[2];
+byte lost_written[2 * COMMANDS]; /* ids; UNSEEN: which commands it holds */
+#if OWN_CLAIM == 0
+byte snapshot[2 * COMMANDS]; /* what the claim saw; UNUSED: over */
+#define UNUSED 9
+#endif
+
+bool calm;                   /* no more faults */
+byte done;                   /* workers that have nothing left to do */
+byte i, j;                   /* within one step */
+
+/* ---- the consumer group ---- */
+
+inline commit_offset(to) {
+	committed = to;
+	for (j : 0 .. COMMANDS - 1) { promise(8, j >= committed || result[j] != 0) }
+}
+
+/* A new generation: nothing of the one before is valid any more. */
+inline rebalance(who) {
+	assigned = who;
+	member[0] = false; member[1] = false;
+	stray_check[0] = 0; stray_check[1] = 0;
+	if :: stray[0] < COMMIT_COPY -> stray[0] = 0 :: else fi;
+	if :: stray[1] < COMMIT_COPY -> stray[1] = 0 :: else fi
+}
+
+inline join_anew(x) {
+	if :: rebalance(x) :: rebalance(1 - x) fi
+}
+
+/* ---- Kafka transactions ---- */
+
+inline forget_transaction(x) {
+	pending[x] = false; pending_offset[x] = 0;
+	for (i : 0 .. COMMANDS - 1) { pending_result[AT(x, i)] = 0 }
+}
+
+inline commit_transaction(x) {
+	for (i : 0 .. COMMANDS - 1) {
+		if
+		:: pending_result[AT(x, i)] != 0 ->
+			promise(2, result[i] == 0);
+			promise(4, result[i] == 0 || result[i] == pending_result[AT(x, i)]);
+			promise(4, pending_result[AT(x, i)] == (draft[i] -> draft[i] : REFUSED));
+			result[i] = pending_result[AT(x, i)]
+		:: else
+		fi
+	}
+	if :: pending_offset[x] != 0 -> commit_offset(pending_offset[x]) :: else fi;
+	forget_transaction(x);
+	ended_as(x, true)
+}
+
+inline abort_transaction(x) {
+	forget_transaction(x);
+	ended_as(x, false)
+}
+
+/* A new epoch ends what is pending; what still carries the old one does nothing any more. */
+inline bump_producer(x, by_itself) {
+	if :: pending[x] -> abort_transaction(x) :: else fi;
+	stray[x] = 0;
+	valid[x] = by_itself
+}
+
+/* ---- PostgreSQL ---- */
+
+#define unlocked(x) (!LOCK || !FENCE || (!executing[1 - x] && lost[0] != UNFINISHED && lost[1] != UNFINISHED))
+#define untwinned(x, c) (!UNIQUE || (written[AT(1 - x, c)] == 0 && (lost[0] != UNFINISHED || lost_written[AT(0, c)] == 0) && \
+	(lost[1] != UNFINISHED || lost_written[AT(1, c)] == 0)))
+
+inline insert(command, id) {
+	if
+	:: id != 0 && (!UNIQUE || draft[command] == 0) ->
+		promise(1, draft[command] == 0);
+		promise(4, result[command] == 0);
+		draft[command] = id
+	:: else
+	fi
+}
+
+inline confirm(below) {
+	if :: CONFIRM && FENCE && LOCK -> confirmed = below :: else fi
+}
+
+inline roll_back(x) {
+	executing[x] = false;
+	for (i : 0 .. COMMANDS - 1) { written[AT(x, i)] = 0 }
+}
+
+inline commit_database(x, from) {
+	for (i : 0 .. COMMANDS - 1) { insert(i, written[AT(x, i)]) }
+	confirm(from);
+	roll_back(x)
+}
+
+inline take_epoch(x) {
+	if
+	:: NEW_EPOCH || !own_epoch[x] ->
+		own_epoch[x] = true; own_epoch[1 - x] = false;
+		lost_epoch[0] = false; lost_epoch[1] = false
+	:: else
+	fi
+}
+
+/* The session is gone, its COMMIT is not. */
+inline lose_unfinished(x, from) {
+	lost[x] = UNFINISHED; lost_start[x] = from;
+	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = (written[AT(x, i)] -> LATE_ID(x) : 0) }
+	roll_back(x)
+}
+
+/* All of the pipeline is still in the network. */
+inline lose_unseen(x, from, first, behind) {
+	lost[x] = UNSEEN; lost_start[x] = from; lost_epoch[x] = own_epoch[x];
+	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = (i >= first && i < behind -> LATE_ID(x) : 0) }
+}
+
+inline forget_lost(x) {
+	lost[x] = NONE; lost_start[x] = 0; lost_epoch[x] = false;
+	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = 0 }
+}
+
+/* ---- a worker ---- */
+
+inline forget_batch() {
+	for (i : 0 .. COMMANDS - 1) { verdict[i] = 0 }
+	n = 0; c = 0; end = 0
+}
+
+inline forget_snapshot(x) {
+#if OWN_CLAIM == 0
+	for (i : 0 .. COMMANDS - 1) { snapshot[AT(x, i)] = UNUSED }
+#endif
+	skip
+}
+
+inline choose_end() {
+	end = start + n;
+	if :: SPLIT && faults && c + 1 < end -> end = c + 1 :: skip fi
+}
+
+inline judge(x) {
+	do
+	:: c < end ->
+		verdict[c] = draft[c];
+#if OWN_CLAIM == 0
+		if :: snapshot[AT(x, c)] != UNUSED -> verdict[c] = snapshot[AT(x, c)] :: else fi;
+#endif
+		if
+		:: verdict[c] == 0 -> verdict[c] = REFUSED
+		:: verdict[c] == 0 -> verdict[c] = NEW_ID(x); written[AT(x, c)] = NEW_ID(x)
+		:: verdict[c] != 0 /* the draft is there already: it is the answer */
+		:: FAIL && faults && !(LOOK && draft[c] != 0) -> verdict[c] = REFUSED /* failed alone; its part then held only the fence */
+		fi;
+		c++
+	:: else -> break
+	od
+}
+
+proctype Worker(byte w) {
+	byte start;              /* of the batch, and of what is to be fetched next */
+	byte n;                  /* commands of the batch */
+	byte c, end;             /* the first not executed yet; behind the last of this transaction */
+	byte seen;               /* confirmed_offset, as of the claim */
+	bool replaced;           /* a rebalance was served since the assignment was taken over */
+	bool spent;              /* a transactional request was sent twice */
+	byte verdict[COMMANDS];
+
+	goto restart;
+
+crash:	atomic { roll_back(w); goto restart };
+
+restart:
+	atomic {
+		forget_batch(); forget_snapshot(w);
+		start = 0; seen = 0; replaced = false; spent = false;
+		bump_producer(w, true);
+		join_anew(w)
+	};
+
+join:	if
+	:: atomic { assigned == w -> member[w] = true; replaced = false }
+	:: atomic { assigned == NOBODY -> rebalance(w); member[w] = true; replaced = false }
+	:: atomic { calm && committed == COMMANDS -> goto finished }
+	fi;
+
+claim_before:
+#if CHECK == 2
+	if
+	:: atomic { !member[w] -> goto revoke }
+	:: member[w]
+	fi;
+#endif
+#if OWN_CLAIM == 0
+	atomic { for (i : 0 .. COMMANDS - 1) { snapshot[AT(w, i)] = draft[i] } };
+#endif
+claim_waits:
+	if
+	:: atomic { unlocked(w) -> take_epoch(w); seen = confirmed }
+	:: atomic { !member[w] && !replaced && assigned != NOBODY -> /* revoked, and assigned other partitions */
+		member[w] = true; replaced = true; goto claim_waits }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+claim_after:
+positions:
+	if
+	:: atomic { !STABLE || (pending_offset[0] == 0 && pending_offset[1] == 0) ->
+		start = (CONFIRM && seen > committed -> seen : committed); seen = 0 }
+	:: atomic { FENCED && faults && valid[1 - w] -> bump_producer(1 - w, false); goto positions } /* end_predecessors */
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+check_before:
+#if CHECK == 1
+	if
+	:: atomic { SAME_ASSIGNMENT && replaced -> goto revoke }
+	:: atomic { !(SAME_ASSIGNMENT && replaced) && member[w] -> commit_offset(start) }
+	:: atomic { !(SAME_ASSIGNMENT && replaced) && member[w] && LATE_CHECK && faults && stray_check[w] == 0 ->
+		stray_check[w] = 1 + start;
+		if :: commit_offset(start) :: skip fi; /* the retry is answered, or nothing is */
+		if :: REJOIN -> goto close :: !REJOIN fi }
+	:: atomic { !member[w] -> goto revoke } /* known to be none, or refused for it */
+	:: atomic { !member[w] && assigned == NOBODY && faults && (BARE == 2 || (BARE == 1 && start == committed)) ->
+		commit_offset(start);
+		if :: MEMBERSHIP -> goto revoke :: !MEMBERSHIP fi }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+#endif
+
+check_after:
+	if
+	:: atomic { replaced -> goto revoke }
+	:: atomic { !replaced -> goto poll }
+	fi;
+
+poll:	if
+	:: atomic { start < COMMANDS -> n = 1; c = start }
+	:: atomic { start + 1 < COMMANDS -> n = 2; c = start }
+	:: atomic { !member[w] -> goto revoke }
+	:: atomic { CONFIRM && FENCE && confirmed != start && unlocked(w) -> /* idle, takeover_tend: confirm */
+		if
+		:: own_epoch[w] -> confirm(start); goto poll
+		:: !own_epoch[w] -> goto start_over
+		fi }
+	:: atomic { faults && LATE_CHECK && CHECK == 1 -> goto check_before } /* idle: recommit */
+	:: atomic { calm && committed == COMMANDS -> goto finished }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+decode:
+begin:	/* one pipeline, the COMMIT included */
+	if
+	:: atomic { unlocked(w) && (!FENCE || own_epoch[w]) -> executing[w] = true; choose_end() }
+	:: atomic { unlocked(w) && FENCE && !own_epoch[w] -> goto start_over }
+	:: atomic { CUT && faults && lost[w] == NONE -> choose_end(); lose_unseen(w, start, c, end);
+		if :: goto doubt :: CRASH -> goto crash fi }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+fence_after:
+	if
+	:: atomic { executing[w] && untwinned(w, start) && untwinned(w, start + n - 1) -> judge(w);
+		if :: DATABASE_FIRST :: !DATABASE_FIRST -> goto ktx_begin fi }
+	:: atomic { !executing[w] -> goto start_over }
+	fi;
+
+statement_after:
+commit_before:
+commit_sent:
+	if
+	:: atomic { executing[w] -> commit_database(w, start);
+		if
+		:: c < start + n -> goto begin
+		:: c == start + n && !DATABASE_FIRST -> goto batch_end
+		:: c == start + n && DATABASE_FIRST
+		fi }
+	:: atomic { !executing[w] -> goto start_over }
+	:: atomic { CUT && faults && executing[w] ->
+		if
+		:: commit_database(w, start); goto doubt
+		:: lost[w] == NONE -> lose_unfinished(w, start); goto doubt
+		:: CRASH && lost[w] == NONE -> lose_unfinished(w, start); goto crash
+		fi }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+commit_after:
+	atomic {
+		forget_snapshot(w); c = 0; end = 0;
+		if /* a revoke that was served while PostgreSQL was waited for, and what came behind it */
+		:: METADATA == 1 && !member[w] -> goto revoke
+		:: METADATA == 2 && !member[w] && assigned != NOBODY -> member[w] = true
+		:: skip
+		fi
+	};
+
+ktx_begin:
+	if
+	:: atomic { valid[w] -> pending[w] = true;
+		for (i : 0 .. COMMANDS - 1) { pending_result[AT(w, i)] = verdict[i]; verdict[i] = 0 } }
+	:: atomic { !valid[w] -> goto rebuild }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+produce:
+offsets_before:
+	if
+	:: atomic { valid[w] && (!METADATA || member[w]) -> pending[w] = true; pending_offset[w] = start + n;
+		if
+		:: skip
+		:: LATE && faults && stray[w] == 0 -> stray[w] = start + n; spent = true
+		fi }
+	:: atomic { valid[w] && METADATA && !member[w] -> goto give_up }
+	:: atomic { !valid[w] -> goto rebuild }
+	:: atomic { ABORT && faults -> goto give_up }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+offsets_after:
+endtxn_before:
+endtxn_sent:
+	if
+	:: atomic { valid[w] && pending[w] -> commit_transaction(w) }
+	:: atomic { valid[w] && pending[w] && LATE && faults -> commit_transaction(w); goto rebuild } /* done, but not known */
+	:: atomic { valid[w] && pending[w] && LATE && faults && stray[w] == 0 -> stray[w] = COMMIT_COPY;
+		if
+		:: commit_transaction(w); spent = true /* a retry was answered */
+		:: goto rebuild
+		:: CRASH -> goto crash
+		fi }
+	:: atomic { !valid[w] -> goto rebuild }
+#if RENEW == 0
+	:: atomic { valid[w] && !pending[w] && was_committed[w] -> skip }
+	:: atomic { valid[w] && !pending[w] && !was_committed[w] -> goto rebuild }
+#endif
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+endtxn_after:
+#if DATABASE_FIRST == 0
+	goto commit_before;
+#endif
+
+batch_end:
+	if
+	:: atomic { start = start + n; forget_batch();
+		if :: spent && RENEW -> bump_producer(w, true) :: else fi;
+		spent = false; goto poll }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+
+give_up:
+	if
+	:: atomic { valid[w] && pending[w] -> abort_transaction(w) }
+	:: atomic { valid[w] && pending[w] && LATE && faults && stray[w] == 0 ->
+		abort_transaction(w); stray[w] = ABORT_COPY; spent = true }
+	:: atomic { valid[w] && !pending[w] }
+	:: atomic { !valid[w] -> goto rebuild }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+	if
+	:: atomic { spent && RENEW -> goto rebuild }
+	:: atomic { !(spent && RENEW) -> spent = false; goto start_over }
+	fi;
+
+rebuild: /* a new producer */
+	atomic { bump_producer(w, true); spent = false; goto start_over };
+
+doubt:	/* the COMMIT's answer was lost */
+	atomic {
+		roll_back(w);
+		if
+		:: RECLAIM -> goto start_over
+		:: !RECLAIM -> for (i : 0 .. COMMANDS - 1) { verdict[i] = 0 } c = start; goto begin
+		fi
+	};
+
+close:	atomic { start = 0; join_anew(w); goto join }; /* a new consumer */
+
+revoke:	atomic { roll_back(w); forget_batch(); forget_snapshot(w); start = 0; seen = 0; replaced = false; goto join };
+
+start_over: /* drops the batch */
+	atomic {
+		roll_back(w); forget_batch(); forget_snapshot(w);
+		start = 0;
+		if
+		:: goto claim_before /* also with an assignment that it does not know to be over */
+		:: !member[w] -> goto join
+		fi
+	};
+
+finished:
+	atomic { forget_batch(); start = 0; done++ }
+}
+
+/* What arrives late, and what the servers do by themselves. */
+inline deliver(x) {
+	if
+	:: stray[x] == COMMIT_COPY && pending[x] -> commit_transaction(x)
+	:: stray[x] == ABORT_COPY && pending[x] -> abort_transaction(x)
+	:: stray[x] < COMMIT_COPY && pending[x] -> pending_offset[x] = stray[x]
+	:: !pending[x]
+	fi;
+	stray[x] = 0
+}
+
+inline finish_lost(x) {
+	if
+	:: for (i : 0 .. COMMANDS - 1) { insert(i, lost_written[AT(x, i)]) }
+		confirm(lost_start[x])
+	:: skip
+	fi;
+	forget_lost(x)
+}
+
+/* Fence, statement and COMMIT, judged by what is there now. */
+inline run_lost(x) {
+	if
+	:: !FENCE || lost_epoch[x] ->
+		for (i : 0 .. COMMANDS - 1) {
+			if
+			:: draft[i] == 0 -> insert(i, lost_written[AT(x, i)])
+			:: skip
+			fi
+		}
+		confirm(lost_start[x])
+	:: skip
+	fi;
+	forget_lost(x)
+}
+
+#define anyones_lock (LOCK && FENCE && (executing[0] || executing[1] || lost[0] == UNFINISHED || lost[1] == UNFINISHED))
+
+active proctype Servers() {
+end:	do
+	:: atomic { stray[0] != 0 -> deliver(0) }
+	:: atomic { stray[1] != 0 -> deliver(1) }
+	:: atomic { stray_check[0] != 0 -> commit_offset(stray_check[0] - 1); stray_check[0] = 0 }
+	:: atomic { stray_check[1] != 0 -> commit_offset(stray_check[1] - 1); stray_check[1] = 0 }
+	:: atomic { lost[0] == UNFINISHED -> finish_lost(0) }
+	:: atomic { lost[1] == UNFINISHED -> finish_lost(1) }
+	:: atomic { lost[0] == UNSEEN && !anyones_lock -> run_lost(0) }
+	:: atomic { lost[1] == UNSEEN && !anyones_lock -> run_lost(1) }
+	:: atomic { FENCED && faults && valid[0] -> bump_producer(0, false) }
+	:: atomic { FENCED && faults && valid[1] -> bump_producer(1, false) }
+	:: atomic { CUT && faults && executing[0] -> roll_back(0) }
+	:: atomic { CUT && faults && executing[1] -> roll_back(1) }
+	:: atomic { LATE_CLAIM && faults && !anyones_lock ->
+		own_epoch[0] = false; own_epoch[1] = false; lost_epoch[0] = false; lost_epoch[1] = false }
+	od
+}
+
+active proctype Surroundings() {
+end:	do
+	:: atomic { REBALANCE && faults -> if :: rebalance(0) :: rebalance(1) fi }
+	:: atomic { EMPTY && faults && assigned != NOBODY -> rebalance(NOBODY) }
+	:: atomic { RESET && faults && committed > 0 && (confirmed == committed || !CONFIRM) ->
+		committed = 0; rebalance(NOBODY) }
+	:: atomic { faults -> calm = true }
+	od
+}
+
+init {
+	atomic {
+		forget_snapshot(0); forget_snapshot(1);
+		run Worker(0); run Worker(1)
+	};
+	timeout -> /* nothing can move any more */
+	atomic {
+		promise(32, done == 2);
+		promise(16, committed == COMMANDS);
+		for (i : 0 .. COMMANDS - 1) { promise(16, result[i] != 0 && result[i] == (draft[i] -> draft[i] : REFUSED)) }
+	}
+}
+
+#ifdef RESTS
+ltl rests { [] (calm -> <> (done == 2)) }
+#endif

@@ -1,0 +1,224 @@
+#!/bin/sh
+# Searches the protocol (protocol.pml) with spin: the whole must keep its promises under every fault, and must lose one as
+# soon as a rule is left out. Speaks TAP, a line for each configuration.
+#
+#   LONG=1        larger configurations as well
+#   ONLY=regex    only configurations whose line below matches
+#   MEMORY=3000   MB for one search; JOBS=2 at once
+#   BUILD=build   works in $BUILD/model; a counterexample of each failure is left there as NUMBER.txt
+#
+# A line that does not say "hash compaction" was searched exhaustively.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd -P)
+
+# --- configurations: what is expected, a name, what is defined --------------------------------------------------------
+# breaks N: promise N is broken (protocol.pml, PROMISES), by the shortest way. holds: no promise is broken and nobody is
+# stuck, in any state. hash: the same by hash compaction, where memory does not suffice. rests: once there are no more
+# faults, everybody comes to rest (weak fairness).
+
+short='
+breaks 4  | no fence                                            | FENCE=0 REBALANCE COMMANDS=1
+breaks 1  | no fence and no unique traces                       | UNIQUE=0 FENCE=0 REBALANCE COMMANDS=1
+breaks 4  | rule 1: no check behind the claim                   | CHECK=0 REBALANCE COMMANDS=1
+breaks 4  | rule 1: the check before the claim                  | CHECK=2 REBALANCE COMMANDS=1
+breaks 4  | rule 1: a check that asks for no membership         | MEMBERSHIP=0 REBALANCE EMPTY BARE COMMANDS=1
+breaks 2  | rule 1: a check for an assignment that was replaced | SAME_ASSIGNMENT=0 REBALANCE COMMANDS=1
+breaks 2  | rule 1: no joining anew after a check in doubt      | REJOIN=0 LATE_CHECK REBALANCE COMMANDS=1
+breaks 4  | rule 2: no claim after a COMMIT in doubt            | RECLAIM=0 CUT COMMANDS=1
+breaks 4  | rule 2: a claim without a new epoch                 | NEW_EPOCH=0 CUT COMMANDS=1
+breaks 4  | rule 3: claim and look in one old snapshot          | OWN_CLAIM=0 REBALANCE COMMANDS=1
+breaks 4  | rule 3: a fence FOR KEY SHARE, no claim waits for it | LOCK=0 REBALANCE COMMANDS=1
+breaks 2  | rule 4: offsets without group metadata              | METADATA=0 REBALANCE COMMANDS=1
+breaks 2  | rule 4: group metadata taken when sending           | METADATA=2 REBALANCE COMMANDS=1
+breaks 2  | rule 4: pending offsets are not waited for          | STABLE=0 REBALANCE COMMANDS=1
+breaks 2  | rule 5: no new epoch after an EndTxn in doubt       | RENEW=0 LATE
+breaks 8  | rule 5: the same, a result lost                     | RENEW=0 LATE
+breaks 2  | offsets set back without confirmed_offset           | CONFIRM=0 RESET COMMANDS=1
+breaks 16 | Kafka first                                         | DATABASE_FIRST=0 CRASH COMMANDS=1
+breaks 4  | a failed command refused although its draft is there | LOOK=0 FAIL CRASH COMMANDS=1
+breaks 2  | beyond the rules: an empty group takes an OffsetCommit without a generation | BARE=2 EMPTY REBALANCE COMMANDS=1
+holds     | 1 command: crashes, rebalances, cuts                | COMMANDS=1 CRASH REBALANCE CUT LATE_CLAIM FAIL
+holds     | 1 command: crashes, rebalances, late requests       | COMMANDS=1 CRASH REBALANCE LATE FENCED ABORT
+holds     | 1 command: crashes, rebalances, an empty group      | COMMANDS=1 CRASH REBALANCE EMPTY BARE LATE_CHECK RESET FAIL
+holds     | 2 commands: no fault                                |
+holds     | 2 commands: crashes, split batches, failures        | CRASH SPLIT FAIL
+holds     | 2 commands: rebalances, split batches, failures     | REBALANCE SPLIT FAIL
+holds     | 2 commands: rebalances, an empty group, resets      | REBALANCE EMPTY BARE RESET
+holds     | 2 commands: rebalances, late checks                 | REBALANCE LATE_CHECK
+holds     | 2 commands: rebalances, late claims                 | REBALANCE LATE_CLAIM
+holds     | 2 commands: fenced producers, aborts                | FENCED ABORT
+holds     | 2 commands: late requests, aborts                   | LATE ABORT
+holds     | 2 commands: crashes, rebalances                     | CRASH REBALANCE
+rests     | 1 command: crashes, rebalances                      | COMMANDS=1 CRASH REBALANCE
+rests     | 1 command: cuts, late claims                        | COMMANDS=1 CUT LATE_CLAIM
+'
+
+most='REBALANCE EMPTY BARE FAIL ABORT FENCED LATE LATE_CHECK LATE_CLAIM RESET'
+long="
+rests     | 1 command: crashes, rebalances, fenced producers    | COMMANDS=1 CRASH REBALANCE FENCED
+holds     | 2 commands: cuts                                    | CUT
+holds     | 1 command: every fault                              | COMMANDS=1 CRASH CUT SPLIT $most
+holds     | 2 commands: rebalances, fenced producers, aborts    | REBALANCE FENCED ABORT
+holds     | 2 commands: rebalances, late requests, aborts       | REBALANCE LATE ABORT
+holds     | 2 commands: rebalances, an empty group, late checks, resets | REBALANCE EMPTY BARE LATE_CHECK RESET
+holds     | 2 commands: crashes, rebalances, late requests      | CRASH REBALANCE LATE
+holds     | 2 commands: crashes, rebalances, fenced producers   | CRASH REBALANCE FENCED ABORT
+holds     | 2 commands: crashes, cuts                           | CRASH CUT
+holds     | 2 commands: rebalances, cuts                        | REBALANCE CUT
+holds     | 2 commands: cuts, late requests                     | CUT LATE
+holds     | 2 commands: cuts, split batches, late claims, failures | CUT SPLIT LATE_CLAIM FAIL
+hash      | 2 commands: crashes, rebalances, cuts               | CRASH REBALANCE CUT
+hash      | 2 commands: every fault but crashes and cuts        | $most
+"
+
+build=${BUILD:-build}
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+out=$build/model
+memory=${MEMORY:-3000}
+jobs=${JOBS:-2}
+
+# --- one configuration ------------------------------------------------------------------------------------------------
+
+# The steps of a counterexample, one a line: who, behind which label, and what changes by it.
+readable() {
+	awk '
+	function flush() {
+		if (changes != "") printf "%-13s %-15s%s\n", who, label[who], changes
+		changes = ""
+	}
+	FNR == NR { if (match($0, /^[a-z_]+:/)) labels[FNR] = substr($0, 1, RLENGTH - 1); next }
+	/^ *[0-9]+:\tproc/ {
+		process = $3
+		name = process < 3 ? (process == 0 ? "servers" : "surroundings") : "worker " process - 3
+		line = $0; sub(/.*protocol\.pml:/, "", line); line += 0
+		at = name in label ? label[name] : ""
+		if (process >= 3 && line > worker)
+			for (k = line; k > worker; k--)
+				if (k in labels) { at = labels[k]; break }
+		if (name != who || at != label[name]) flush()
+		who = name; label[name] = at
+		next
+	}
+	/trail ends/ { exit }
+	/Error: assertion/ { flush(); print who ": a promise is broken"; next }
+	/^\t\t?[a-z_]+(\[[0-9]+\])? = / && $1 != "i" && $1 != "j" {
+		if (value[$1] != $3 && !($3 ~ /^(0|NONE)$/ && value[$1] == "")) changes = changes " " $1 "=" $3
+		value[$1] = $3
+	}
+	END { flush() }
+	' worker="$(grep -n '^proctype Worker' "$here/protocol.pml" | cut -d: -f1)" "$here/protocol.pml" "$1"
+}
+
+search() { # FOLDER "SPIN FLAGS" COMPILER-FLAGS...
+	(
+		cd "$1" || exit
+		rm -f protocol.pml.trail
+		# shellcheck disable=SC2086 -- several definitions
+		spin -a $2 protocol.pml >spin.out 2>&1 || { cat spin.out; exit; }
+		shift 2
+		"${CC:-cc}" -w -DVECTORSZ=512 -DMEMLIM="$memory" "$@" -o pan pan.c 2>&1 && ./pan -E ${options:-} -m2000000 -w23
+	) >"$1/pan.out" 2>&1
+}
+
+field() { sed -n "$1" "$2" | head -n 1; }
+
+run_one() { # NUMBER
+	number=$1 folder=$out/$1 flags=
+	mkdir -p "$folder"
+	cp "$here/protocol.pml" "$folder/"
+	IFS='|' read -r expected name definitions <"$folder.configuration"
+	name=$(echo "$name" | sed 's/^ *//; s/ *$//')
+	case $expected in
+	breaks*) promise=$(number_of "$expected") definitions="$definitions PROMISES=$promise" ;;
+	rests*) definitions="$definitions RESTS" ;;
+	esac
+	for definition in $definitions; do flags="$flags -D$definition"; done
+	case $expected in
+	breaks*) search "$folder" "$flags" -O0 -DSAFETY -DCOLLAPSE -DBFS ;;
+	holds*) search "$folder" "$flags" -O2 -DSAFETY -DCOLLAPSE ;;
+	hash*) search "$folder" "$flags" -O2 -DSAFETY -DHC4 ;;
+	rests*) options='-a -f' search "$folder" "$flags" -O2 -DCOLLAPSE -DNFAIR=3 ;;
+	esac
+	report "$folder/pan.out" >"$folder.verdict"
+	if [ -f "$folder/protocol.pml.trail" ]; then
+		# shellcheck disable=SC2086 -- several definitions
+		(cd "$folder" && spin -t -p -g $flags protocol.pml) >"$folder/trail" 2>&1
+		readable "$folder/trail" >"$folder.txt"
+	fi
+	rm -rf "$folder"
+	mv "$folder.verdict" "$folder.line"
+}
+
+number_of() { echo "$1" | tr -cd 0-9; }
+
+report() { # PAN.OUT
+	errors=$(field 's/.*errors: \([0-9]*\).*/\1/p' "$1")
+	states=$(field 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' "$1" | awk '{ printf "%.0f", $1 }')
+	depth=$(field 's/.*depth reached \([0-9]*\).*/\1/p' "$1")
+	seconds=$(field 's/.*elapsed time \([0-9.e+]*\).*/\1/p' "$1")
+	broken=$(field 's/^pan:1: assertion violated.*&\([0-9]*\)).*/\1/p' "$1")
+	outcome=holds
+	if [ -z "$errors" ]; then
+		outcome='does not run'
+	elif [ "$errors" -gt 0 ]; then
+		outcome="breaks $(promise_name "${broken:-0}")"
+	elif grep -qE 'Search not completed|max search depth too small' "$1"; then
+		outcome='not searched to its end'
+	fi
+	wanted=holds must='must hold'
+	case $expected in
+	breaks*) wanted="breaks $(promise_name "$promise")" must='must fail' ;;
+	hash*) how=', hash compaction' ;;
+	rests*) must='must come to rest' ;;
+	esac
+	verdict=ok
+	[ "$outcome" = "$wanted" ] || verdict='not ok'
+	echo "$verdict $number - $must: $name ($outcome), ${states:-0} states, depth ${depth:-0}, ${seconds:-0} s${how:-}"
+	[ "$verdict" = ok ] || { echo "# expected: $wanted"; [ -n "$errors" ] || sed 's/^/# /' "$1"; }
+}
+
+promise_name() {
+	case $1 in
+	1) echo I1 ;; 2) echo I2 ;; 4) echo I3 ;; 8) echo I4 ;;
+	16) echo 'what must be so at rest' ;; 32) echo 'liveness: a worker is stuck' ;; *) echo "something else: $1" ;;
+	esac
+}
+
+if [ "${1:-}" = one ]; then
+	run_one "$2"
+	exit
+fi
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+for tool in spin "${CC:-cc}"; do
+	command -v "$tool" >/dev/null || { echo "model: there is no $tool (Debian: apt-get install spin gcc)" >&2; exit 2; }
+done
+rm -rf "$out"
+mkdir -p "$out"
+list=$short
+[ -z "${LONG:-}" ] || list=$short$long
+count=0
+while read -r line; do
+	[ -n "$line" ] || continue
+	echo "$line" | grep -qE -- "${ONLY:-.}" || continue
+	count=$((count + 1))
+	echo "$line" >"$out/$count.configuration"
+done <<END
+$list
+END
+echo "1..$count"
+seq "$count" | BUILD=$build MEMORY=$memory xargs -P "$jobs" -n 1 sh "$here/run.sh" one &
+searches=$!
+trap 'kill "$searches" 2>/dev/null; exit 130' INT TERM HUP
+failed=0 number=0
+while [ "$number" -lt "$count" ]; do
+	number=$((number + 1))
+	until [ -f "$out/$number.line" ] || ! kill -0 "$searches" 2>/dev/null; do sleep 0.2; done
+	[ -f "$out/$number.line" ] || echo "not ok $number - the search was ended" >"$out/$number.line"
+	cat "$out/$number.line"
+	! grep -q '^not ok' "$out/$number.line" || failed=$((failed + 1))
+done
+echo "# $((count - failed)) passed, $failed failed"
+[ "$failed" -eq 0 ]
