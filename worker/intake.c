@@ -447,53 +447,27 @@ int intake_positions(struct intake *intake, struct position *positions, size_t n
 	return 0;
 }
 
-static bool has_member(const rd_kafka_ConsumerGroupDescription_t *group, const char *client_id)
-{
-	for (size_t i = 0; i < rd_kafka_ConsumerGroupDescription_member_count(group); i++)
-		if (strcmp(rd_kafka_MemberDescription_client_id(rd_kafka_ConsumerGroupDescription_member(group, i)), client_id) == 0)
-			return true;
-	return false;
-}
-
-static rd_kafka_resp_err_t find_member(rd_kafka_event_t *event, const char *client_id, bool *found)
-{
-	const rd_kafka_ConsumerGroupDescription_t **groups;
-	const rd_kafka_error_t *error;
-	size_t n;
-
-	if (rd_kafka_event_error(event))
-		return rd_kafka_event_error(event);
-	groups = rd_kafka_DescribeConsumerGroups_result_groups(
-		rd_kafka_event_DescribeConsumerGroups_result(event), &n);
-	if (n != 1)
-		return RD_KAFKA_RESP_ERR__BAD_MSG;
-	error = rd_kafka_ConsumerGroupDescription_error(groups[0]);
-	if (error)
-		return rd_kafka_error_code(error);
-	*found = has_member(groups[0], client_id);
-	return RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
+/* Not the Admin API's DescribeConsumerGroups: when a coordinator is lost in the midst of it, librdkafka aborts the process
+ * (assertion in rd_kafka_enq_once_del_source_return; librdkafka issues 3663 and 4605, open). This asks every broker. */
 int intake_find_member(struct intake *intake, const char *client_id, bool *found, int timeout_ms, struct fault *fault)
 {
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(intake->rk);
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(intake->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	const char *group = intake->group;
-	rd_kafka_event_t *event;
-	char why[128];
+	const struct rd_kafka_group_list *list = NULL;
+	rd_kafka_resp_err_t err = rd_kafka_list_groups(intake->rk, intake->group, &list, timeout_ms);
 
-	rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, why, sizeof why);
-	rd_kafka_DescribeConsumerGroups(intake->rk, &group, 1, options, queue);
-	event = rd_kafka_queue_poll(queue, timeout_ms);
-	if (event) {
-		err = find_member(event, client_id, found);
-		rd_kafka_event_destroy(event);
+	if (list && list->group_cnt == 1) { /* also when another broker did not answer: only the coordinator has it */
+		const struct rd_kafka_group_info *group = &list->groups[0];
+
+		err = group->err;
+		*found = false;
+		for (int i = 0; i < group->member_cnt; i++)
+			*found |= strcmp(group->members[i].client_id, client_id) == 0;
+	} else if (!err) {
+		err = RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE;
 	}
-	rd_kafka_AdminOptions_destroy(options);
-	rd_kafka_queue_destroy(queue);
+	if (list)
+		rd_kafka_group_list_destroy(list);
 	if (err)
-		return fault_set(fault, FAULT_RETRY, "members of group %s: %s", group, rd_kafka_err2str(err));
+		return fault_set(fault, FAULT_RETRY, "members of group %s: %s", intake->group, rd_kafka_err2str(err));
 	return 0;
 }
 

@@ -16,7 +16,8 @@ ACTIONS = ["kill", "stop", "sleep", "exit", "term"]
 LEAVING = ("revoke", "close")  # reached when the worker is told to end
 ONCE = ("claim-before", "claim-after", "check-before", "check-after", *LEAVING)  # reached once in a worker's short life
 # (link, event, action, longest ms, times in a long pass): Kafka's EndTxn is api 26, TxnOffsetCommit 28, AddOffsetsToTxn 25,
-# AddPartitionsToTxn 24, InitProducerId 22, OffsetCommit (the check behind a claim) 8, Produce 0.
+# AddPartitionsToTxn 24, InitProducerId 22, DescribeGroups (is the last owner gone?) 15, OffsetCommit (the check behind a
+# claim) 8, Produce 0.
 CUTS = [
     ("pg", "commit", "mute-back", 2500, 3), ("pg", "commit", "answer-lost", 1500, 3), ("pg", "commit", "reset", 0, 1),
     ("pg", "commit", "mute-forth", 2500, 2), ("pg", "commit", "half-open", 2500, 1), ("pg", "commit", "hold", 3000, 1),
@@ -81,7 +82,7 @@ def point_turn(rng, step, action, session_ms):
 def cut_turn(rng, cut):
     link, event, action, longest_ms, _ = cut
     return {"step": event, "action": "cut", "cut": {
-        "link": link, "event": event, "action": action, "nth": 1 if event in ("now", "api:22", "api:8") else rng.randint(1, 3),
+        "link": link, "event": event, "action": action, "nth": 1 if event in ("now", "api:22", "api:15", "api:8") else rng.randint(1, 3),
         "ms": rng.randint(min(100, longest_ms), longest_ms)}}
 
 

@@ -547,6 +547,26 @@ def test_locked_grant_of_a_command_that_has_its_draft(world):
     assert results[late[0]]["reason"] == "rows_locked"
 
 
+def test_locked_table_when_a_command_comes_again(world):
+    """Whether its draft is there cannot be seen: then it is not refused either."""
+    groups = add_groups(world, 16)
+    one = world.worker(args=(*SHORT_SESSION, *QUICK_LOCKS), fail="commit-after:kill")
+    two = world.worker("two", args=(*SHORT_SESSION, *QUICK_LOCKS))
+    one.wait_for_log("running", running=2)
+    two.wait_for_log("running", running=2)
+    sent = world.send(*[world.command(accountGroupId=group) for group in groups])
+    one.wait()
+    world.reader().wait(1)
+    holder = world.session()
+    holder.cursor().execute("LOCK TABLE campaigns IN ACCESS EXCLUSIVE MODE")
+    two.wait_for_log("assigned", partitions=4)
+    two.wait_for_log("waiting", sqlstate="55P03")
+    holder.rollback()
+    results = world.verify(sent)
+    assert statuses(results.values()) == {201: len(sent)}
+    assert any(result["draftExisted"] for result in results.values())
+
+
 def test_rate_limit_of_commands_delivered_again(world):
     """What was charged behind a command, before a crash, does not make it look too early when it is delivered again."""
     world.sql("UPDATE api_key_account_groups SET rate_interval_us = 1, rate_burst = 100000")  # never near

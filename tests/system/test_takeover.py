@@ -128,6 +128,27 @@ def test_zombie_at(zombies, case):
     print("%s: the heir was done after %.1f s" % (case, zombies.outcome(case)))
 
 
+def test_assignment_replaced_during_a_takeover(world):
+    """What a worker had begun to take over, and does not own any more, it leaves alone: an offset that it fetched early, and
+    committed late, would undo its new owner's."""
+    sent = list(world.send(*one_each(world, world.add_account_groups(8))))
+    world.worker("zero", args=FAST).wait_for_log("running")
+    world.await_results(len(sent))
+    assert world.workers[0].stop() == 0
+    one = world.worker("one", args=FAST, env=DEBUG, fail="claim-after:sleep:1:1500,check-before:sleep:1:3000")
+    one.wait_for_point("claim-after")
+    two = world.worker("two", args=FAST, env=DEBUG)
+    two.wait_for_log("running", running=2)
+    sent += world.send(*one_each(world, ["ag_more_%d" % i for i in range(8)]))
+    theirs = owners(world)["two"]
+    reached = wait_until(lambda: {p: n for p, n in world.committed().items() if p in theirs} == {
+        p: 1 + max(offset for q, offset in sent if q == p) for p in theirs} and world.committed(), 20, "two has published")
+    one.wait_for_log("running", running=2)
+    assert all(world.committed()[p] >= reached[p] for p in theirs)
+    world.verify(sent)
+    assert one.stop() == 0 and two.stop() == 0
+
+
 class Load:
     """Commands without end, good ones and refused ones, from a thread; the audience becomes ready and unready meanwhile."""
 
