@@ -1,7 +1,8 @@
 #!/bin/sh
 # Every test suite, and at the end one line that counts: N passed, N failed, N skipped.
 #
-#   SUITES="unit component"   only these: lint warnings unit unit-asan component component-asan store asyncapi system demo
+#   SUITES="unit component"   only these: lint warnings unit unit-asan component component-asan store asyncapi fault-tools model
+#                             system demo fault teeth
 #   DEPS=0                    installs nothing
 #   CI=true                   a suite that cannot run fails instead of being skipped
 #
@@ -9,7 +10,7 @@
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-all='lint warnings unit unit-asan component component-asan store asyncapi system demo'
+all='lint warnings unit unit-asan component component-asan store asyncapi fault-tools model system demo fault teeth'
 suites=${SUITES:-$all}
 logs=build/logs
 jobs=2
@@ -177,6 +178,44 @@ suite_system() {
 suite_demo() {
 	build all || return
 	run_pytest tests/system/test_demo.py
+}
+
+# The fault suite's own tools: the history checker and the proxy.
+suite_fault_tools() {
+	build VARIANT=test build/test/fault-proxy || return
+	run_pytest tests/fault/test_check_history.py tests/fault/test_proxy.py
+}
+
+run_tap() { # COMMAND...
+	"$@" >"$scratch/tap"
+	status=$?
+	cat "$scratch/tap"
+	count_tap "$scratch/tap" "$status"
+}
+
+suite_model() {
+	command -v spin >/dev/null || { cannot_run "there is no spin"; return; }
+	run_tap sh tests/model/run.sh
+}
+
+prepare_fault() {
+	build all && build VARIANT=test all build/test/fault-proxy || return
+	sh deploy/kafka.sh fetch || { cannot_run "Apache Kafka cannot be fetched"; return 1; }
+}
+
+# One pass; `make fault` makes two. What it leaves behind when a promise was broken is kept.
+suite_fault() {
+	prepare_fault || return
+	mkdir "$scratch/fault"
+	SEED=${SEED:-1} SEEDS=1 CAMPAIGN_TEST_DIR=$scratch/fault run_tap sh tests/python.sh tests/fault/fault.py
+	rm -rf "$logs/$suite"
+	[ "$status" -eq 0 ] || cp -r "$scratch/fault/tests" "$logs/$suite" 2>/dev/null || :
+}
+
+suite_teeth() {
+	prepare_fault || return
+	mkdir "$scratch/teeth"
+	CAMPAIGN_TEST_DIR=$scratch/teeth run_tap sh tests/python.sh tests/fault/teeth.py
 }
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -360,7 +360,12 @@ class Ground(harness.Services):
         producer = confluent_kafka.Producer({"bootstrap.servers": self.brokers, "transactional.id": "ground"})
         producer.init_transactions(60)
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.brokers, "group.id": "ground"})
-        consumer.committed([confluent_kafka.TopicPartition("__consumer_offsets", 0)], timeout=60)
+
+        def committed():
+            with contextlib.suppress(confluent_kafka.KafkaException):
+                return consumer.committed([confluent_kafka.TopicPartition("__consumer_offsets", 0)], timeout=20)
+
+        harness.wait_until(committed, 60, "a group coordinator", 0.1)
         consumer.close()
         self.wait_whole()
 

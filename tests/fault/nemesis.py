@@ -307,7 +307,7 @@ def partitions_added(ground, cell, rng):
     ground.admin.create_partitions([confluent_kafka.admin.NewPartitions(cell.commands, count)])[cell.commands].result(60)
 
     def everywhere():
-        with contextlib.suppress(confluent_kafka.KafkaException):
+        with contextlib.suppress(confluent_kafka.KafkaException, KeyError):  # a broker may not have heard of the topic
             partitions = ground.topics().topics[cell.commands].partitions
             return len(partitions) == count and all(p.leader > 0 and len(p.isrs) == len(p.replicas) for p in partitions.values())
 

@@ -267,6 +267,8 @@ class Generator(threading.Thread):
         def delivered(error, message):
             if error is None:
                 self.acknowledged += 1
-                self.log({**entry, "partition": message.partition(), "offset": message.offset(), "acked_ms": time.time() * 1000})
+                offset = message.offset()  # None: the broker had it already, of an earlier try
+                self.log({**entry, "partition": message.partition(), "offset": -1 if offset is None else offset,
+                          "acked_ms": time.time() * 1000})
 
         self.producer.produce(self.topic, value, key, headers=headers, on_delivery=delivered)

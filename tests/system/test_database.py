@@ -556,7 +556,7 @@ def test_locked_table_when_a_command_comes_again(world):
     two.wait_for_log("running", running=2)
     sent = world.send(*[world.command(accountGroupId=group) for group in groups])
     one.wait()
-    world.reader().wait(1)
+    world.await_results(1)
     holder = world.session()
     holder.cursor().execute("LOCK TABLE campaigns IN ACCESS EXCLUSIVE MODE")
     two.wait_for_log("assigned", partitions=4)

@@ -135,16 +135,22 @@ def test_assignment_replaced_during_a_takeover(world):
     world.worker("zero", args=FAST).wait_for_log("running")
     world.await_results(len(sent))
     assert world.workers[0].stop() == 0
-    one = world.worker("one", args=FAST, env=DEBUG, fail="claim-after:sleep:1:1500,check-before:sleep:1:3000")
-    one.wait_for_point("claim-after")
-    two = world.worker("two", args=FAST, env=DEBUG)
-    two.wait_for_log("running", running=2)
+    holder = world.session()
+    holder.cursor().execute("SELECT FROM partition_owner FOR UPDATE")
+    patient = (*FAST, "--lock-timeout-ms", "20000")
+    one = world.worker("one", args=patient, env=DEBUG, fail="check-before:sleep:1:3000")
+    one.wait_for_log("assigned", partitions=4)
+    two = world.worker("two", args=patient, env=DEBUG)
+    one.wait_for_log("assigned", partitions=2)
+    two.wait_for_log("assigned", partitions=2)
+    holder.rollback()
     sent += world.send(*one_each(world, ["ag_more_%d" % i for i in range(8)]))
+    wait_until(lambda: len(owners(world).get("two", ())) == 2, 20, "two has what is its own")
     theirs = owners(world)["two"]
-    reached = wait_until(lambda: {p: n for p, n in world.committed().items() if p in theirs} == {
-        p: 1 + max(offset for q, offset in sent if q == p) for p in theirs} and world.committed(), 20, "two has published")
+    ends = {p: 1 + max(offset for q, offset in sent if q == p) for p in theirs}
+    wait_until(lambda: all(world.committed()[p] == ends[p] for p in theirs), 20, "two has published")
     one.wait_for_log("running", running=2)
-    assert all(world.committed()[p] >= reached[p] for p in theirs)
+    assert all(world.committed()[p] == ends[p] for p in theirs)
     world.verify(sent)
     assert one.stop() == 0 and two.stop() == 0
 

@@ -40,7 +40,7 @@ copy() { # NAME
 make_mutant() { # NAME
 	[ -f "$patches/$1.patch" ] || die "$1: there is no such patch"
 	copy "$1"
-	patch -d "$out/$1/src" -p1 -s -F0 <"$patches/$1.patch" >"$out/$1/log" 2>&1 ||
+	patch -d "$out/$1/src" -p1 -s -F2 <"$patches/$1.patch" >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: the patch does not apply any more"; }
 	make -C "$out/$1/src" BUILD=build VARIANT=test build/test/campaign-worker >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: does not compile"; }
