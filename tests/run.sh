@@ -206,6 +206,7 @@ prepare_fault() {
 # One pass; `make fault` makes two. What it leaves behind when a promise was broken is kept.
 suite_fault() {
 	prepare_fault || return
+	run_pytest tests/fault/test_found.py
 	mkdir "$scratch/fault"
 	SEED=${SEED:-1} SEEDS=1 CAMPAIGN_TEST_DIR=$scratch/fault run_tap sh tests/python.sh tests/fault/fault.py
 	rm -rf "$logs/$suite"

@@ -43,9 +43,9 @@ from ground import Ground  # noqa: E402
 
 FIGURES = harness.BUILD / "fault.json"
 # What happens to all cells at once: how often, and what.
-GLOBAL = [(6, "postgres_crash"), (8, "broker_crash"), (2, "broker_restart"), (1, "rolling_restart"), (2, "coordinator_move"),
-          (1, "backend_crash"), (3, "commit_hangs"), (1, "disk_full")]
-PAUSE_S = (1, 5)
+GLOBAL = [(12, "postgres_crash"), (12, "broker_crash"), (1, "broker_restart"), (0.5, "rolling_restart"), (1, "coordinator_move"),
+          (2, "backend_crash"), (3, "commit_hangs"), (1, "disk_full")]
+PAUSE_S = (0.5, 2)
 EXTRA, EXTRA_ROUNDS = 500000, 12  # the number of the first round that tries again, and how many there may be
 CALM_CELLS = 2  # that many measure at once: more would measure the machine
 SHORT_SAMPLES, LONG_SAMPLES = 6, 100
@@ -262,7 +262,7 @@ class Run:
     def disturb(self):
         """Faults of the whole ground, until the rounds are done."""
         rng = random.Random("%s/ground/%d" % (self.seed, len(self.figures.data["done"])))
-        first = rng.sample([name for _, name in GLOBAL], len(GLOBAL))
+        first = [] if self.figures.data["done"] else rng.sample([name for _, name in GLOBAL], len(GLOBAL))
         while not self.ending.wait(rng.uniform(*PAUSE_S)):
             name = first.pop() if first else rng.choices([name for _, name in GLOBAL], [weight for weight, _ in GLOBAL])[0]
             try:
