@@ -209,13 +209,11 @@ class Cell(harness.World):
             "CAMPAIGN_DATABASE": "%s password=%s" % (self.ground.worker_conninfo(self.database), self.population.keys["nobody"]),
         }
 
-    def producer(self):
+    def make_producer(self):
         """Gives up in time to know, when a round is over, what was not published."""
-        if self._producer is None:
-            self._producer = confluent_kafka.Producer({
-                "bootstrap.servers": self.brokers, "partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 2,
-                "message.timeout.ms": 30000})
-        return self._producer
+        return confluent_kafka.Producer({
+            "bootstrap.servers": self.brokers, "partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 2,
+            "message.timeout.ms": 30000})
 
     def connect(self):
         return psycopg2.connect(self.services.postgres.conninfo(self.database), connect_timeout=5)
@@ -337,7 +335,7 @@ class Cell(harness.World):
             self.reset_offsets(rng)
         flipper = workload.Flipper(self.connect, random.Random(rng.random()), self.collector.log_change)
         generator = workload.Generator(
-            self.producer(), self.commands, workload.Plan(rng, self.population, "r%d" % self.plan["round"]), self.collector.log_acked)
+            self.make_producer, self.commands, workload.Plan(rng, self.population, "r%d" % self.plan["round"]), self.collector.log_acked)
         slots = [Slot(self, name, turns) for name, turns in self.plan["turns"].items()]
         helpers = [flipper, generator, threading.Thread(target=self.make_trouble, args=(random.Random(rng.random()),), daemon=True)]
         for thread in slots + helpers:

@@ -33,7 +33,7 @@ class Load(threading.Thread):
     def __init__(self, cell, plan):
         super().__init__(daemon=True)
         self.cell, self.plan, self.ending = cell, plan, threading.Event()
-        self.generator = workload.Generator(cell.producer(), cell.commands, plan, cell.collector.log_acked)
+        self.generator = workload.Generator(cell.make_producer, cell.commands, plan, cell.collector.log_acked)
 
     def run(self):
         while not self.ending.wait(EVERY_S):

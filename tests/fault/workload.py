@@ -10,6 +10,7 @@ import json
 import threading
 import time
 
+import confluent_kafka
 import psycopg2
 
 from avrocodec import command_codec
@@ -243,10 +244,11 @@ class Plan:
 class Generator(threading.Thread):
     """Publishes a round's commands in bursts, and logs those that were acknowledged."""
 
-    def __init__(self, producer, topic, plan, log):
+    def __init__(self, make_producer, topic, plan, log):
         """log(dict): a line of acked.jsonl."""
         super().__init__(daemon=True)
-        self.producer, self.topic, self.plan, self.log = producer, topic, plan, log
+        self.make_producer, self.topic, self.plan, self.log = make_producer, topic, plan, log
+        self.producer = make_producer()
         self.ending = threading.Event()
         self.acknowledged = 0
 
@@ -271,4 +273,7 @@ class Generator(threading.Thread):
                 self.log({**entry, "partition": message.partition(), "offset": -1 if offset is None else offset,
                           "acked_ms": time.time() * 1000})
 
-        self.producer.produce(self.topic, value, key, headers=headers, on_delivery=delivered)
+        try:
+            self.producer.produce(self.topic, value, key, headers=headers, on_delivery=delivered)
+        except confluent_kafka.KafkaException:  # a crash of brokers may end a producer for good (its sequence is lost)
+            self.producer = self.make_producer()
