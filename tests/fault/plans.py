@@ -13,6 +13,7 @@ STEPS = [
     "endtxn-sent", "endtxn-after", "batch-end", "revoke", "close",
 ]
 ACTIONS = ["kill", "stop", "sleep", "exit", "term"]
+TIMES = {"kill": 12, "stop": 3}  # in a long pass
 LEAVING = ("revoke", "close")  # reached when the worker is told to end
 ONCE = ("claim-before", "claim-after", "check-before", "check-after", *LEAVING)  # reached once in a worker's short life
 # (link, event, action, longest ms, times in a long pass): Kafka's EndTxn is api 26, TxnOffsetCommit 28, AddOffsetsToTxn 25,
@@ -23,7 +24,7 @@ CUTS = [
     ("pg", "commit", "mute-forth", 2500, 2), ("pg", "commit", "half-open", 2500, 1), ("pg", "commit", "hold", 3000, 1),
     ("pg", "commit", "detach", 3000, 2), ("pg", "begin", "detach", 4000, 3), ("pg", "begin", "mute-forth", 2500, 1),
     ("pg", "now", "reset", 0, 1), ("pg", "now", "slow", 3000, 1),
-    ("kafka", "api:26", "detach", 3000, 8), ("kafka", "api:26", "answer-lost", 1500, 2), ("kafka", "api:26", "mute-back", 3000, 1),
+    ("kafka", "api:26", "detach", 3000, 24), ("kafka", "api:26", "answer-lost", 1500, 2), ("kafka", "api:26", "mute-back", 3000, 1),
     ("kafka", "api:26", "reset", 0, 1), ("kafka", "api:26", "hold", 4000, 1), ("kafka", "api:28", "answer-lost", 1000, 1),
     ("kafka", "api:28", "detach", 2000, 1), ("kafka", "api:25", "answer-lost", 1000, 1), ("kafka", "api:25", "detach", 2000, 1),
     ("kafka", "api:24", "answer-lost", 1000, 1), ("kafka", "api:22", "answer-lost", 1000, 1), ("kafka", "api:8", "detach", 3000, 1),
@@ -56,7 +57,7 @@ def describe(turn):
 
 def wanted(long):
     """What a pass has to bring about: pairs of step and action, and cuts."""
-    pairs = [(step, action) for step in STEPS for action in ACTIONS for _ in range(12 if long and action == "kill" else 1)]
+    pairs = [(step, action) for step in STEPS for action in ACTIONS for _ in range(TIMES.get(action, 1) if long else 1)]
     cuts = [cut for cut in CUTS for _ in range(cut[4] if long else 1)]
     return pairs + cuts
 
