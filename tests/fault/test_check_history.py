@@ -603,19 +603,6 @@ def test_acknowledged_and_gone(breaks, made):
     breaks(made, "C2", "acknowledged in partition 0 at offset 101 (traceId t-lost)")
 
 
-def test_acknowledged_without_its_place(passes, made):
-    """The broker had it already, of an earlier try, and did not say where."""
-    made.good("t1")
-    made.acked[0]["offset"] = -1
-    passes(made)
-
-
-def test_acknowledged_without_its_place_and_gone(breaks, made):
-    made.good("t1")
-    made.acked[0].update(offset=-1, sha256="00" * 32)
-    breaks(made, "C2", "acknowledged in partition 0 (traceId t1)")
-
-
 def test_acknowledged_with_other_bytes(breaks, made):
     record, _ = made.good("t1")
     made.acked[0]["sha256"] = "00" * 32

@@ -267,11 +267,10 @@ class Generator(threading.Thread):
         }
 
         def delivered(error, message):
-            if error is None:
+            # Without an offset the client only supposes that the broker has it already, of an earlier try.
+            if error is None and message.offset() is not None:
                 self.acknowledged += 1
-                offset = message.offset()  # None: the broker had it already, of an earlier try
-                self.log({**entry, "partition": message.partition(), "offset": -1 if offset is None else offset,
-                          "acked_ms": time.time() * 1000})
+                self.log({**entry, "partition": message.partition(), "offset": message.offset(), "acked_ms": time.time() * 1000})
 
         try:
             self.producer.produce(self.topic, value, key, headers=headers, on_delivery=delivered)
