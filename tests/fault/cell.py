@@ -38,6 +38,7 @@ from ground import Ground  # noqa: E402
 QUIET_LIMIT_S = 60
 PATIENCE_S = 10  # for a failpoint or a cut to come about
 DRAIN_SLACK_S = 5
+COUNTED = ["commit_in_doubt", "batch_dropped", "producer_renewed", "predecessor_ended", "fatal", "drain_budget_exceeded"]
 PARTITIONS_MAX = 8
 
 
@@ -276,7 +277,7 @@ class Cell(harness.World):
             self.problem("C9: %s ended with status %d" % (worker.log_path.name, status))
         with contextlib.suppress(FileNotFoundError):  # on a full disk, or of a round that is over
             text = worker.log_path.read_bytes()
-            for event in ("commit_in_doubt", "batch_dropped", "producer_renewed", "predecessor_ended"):
+            for event in COUNTED:
                 self.count(event, text.count(b'"event":"%s"' % event.encode()))
 
     def problem(self, text):
@@ -286,8 +287,8 @@ class Cell(harness.World):
     def was_taken_over(self, slot, since_ms):
         with contextlib.suppress(psycopg2.Error), contextlib.closing(self.connect()) as session:
             with session.cursor() as cursor:
-                cursor.execute("SELECT count(*) FROM partition_owner WHERE claimed_at > to_timestamp(%s) AND transactional_id NOT LIKE %s",
-                               (since_ms / 1000, "%" + self.instance(slot) + ".%"))
+                cursor.execute("SELECT count(*) FROM partition_owner WHERE claimed_at > to_timestamp(%s) "
+                               "AND transactional_id NOT LIKE %s", (since_ms / 1000, "%" + self.instance(slot) + ".%"))
                 return cursor.fetchone()[0] > 0
         return False
 
@@ -315,8 +316,9 @@ class Cell(harness.World):
             (self.round_folder / "verdict.txt").write_text("\n".join(self.problems) + "\n" + verdict.text())
         else:
             shutil.rmtree(self.round_folder)
-        return {"cell": self.name, "round": plan["round"], "seconds": round(time.monotonic() - begun, 1), "counts": dict(self.counts),
-                "violations": violations, "folder": str(self.round_folder), "checked": dict(verdict.counts), **measured}
+        return {"cell": self.name, "round": plan["round"], "seconds": round(time.monotonic() - begun, 1),
+                "counts": dict(self.counts), "violations": violations, "folder": str(self.round_folder),
+                "checked": dict(verdict.counts), **measured}
 
     def sample(self, over):
         """What the workers take of the machine, once a second."""
@@ -334,10 +336,11 @@ class Cell(harness.World):
         if self.plan["reset_offsets"]:
             self.reset_offsets(rng)
         flipper = workload.Flipper(self.connect, random.Random(rng.random()), self.collector.log_change)
-        generator = workload.Generator(
-            self.make_producer, self.commands, workload.Plan(rng, self.population, "r%d" % self.plan["round"]), self.collector.log_acked)
+        commands = workload.Plan(rng, self.population, "r%d" % self.plan["round"])
+        generator = workload.Generator(self.make_producer, self.commands, commands, self.collector.log_acked)
         slots = [Slot(self, name, turns) for name, turns in self.plan["turns"].items()]
-        helpers = [flipper, generator, threading.Thread(target=self.make_trouble, args=(random.Random(rng.random()),), daemon=True)]
+        trouble = threading.Thread(target=self.make_trouble, args=(random.Random(rng.random()),), daemon=True)
+        helpers = [flipper, generator, trouble]
         for thread in slots + helpers:
             thread.start()
         for slot in slots:

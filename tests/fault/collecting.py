@@ -112,7 +112,8 @@ class Collector:
         (folder / "offsets.json").write_text(json.dumps(self.patiently(self.offsets)))
         (folder / "meta.json").write_text(json.dumps({
             "seed": plan["seed"], "cell": cell.name, "round": plan["round"], "group": cell.group, "commands": cell.commands,
-            "results": cell.results, "dead_letters": cell.dead_letters, "database": cell.database, "secrets": cell.population.secrets,
+            "results": cell.results, "dead_letters": cell.dead_letters, "database": cell.database,
+            "secrets": cell.population.secrets,
             "last_fault_ms": last_fault_ms, "quiet_ms": quiet_ms, "restless": restless, "quiet_limit_s": 60,
             "log_files": sorted("logs/" + path.name for path in (folder / "logs").glob("*.log")), "plan": plan,
         }))
@@ -150,14 +151,15 @@ class Collector:
         rows = self.rows("""
             SELECT id, extract(epoch FROM at) * 1000 AS at_ms, txid, change, application, table_name AS table, op, old, new
             FROM fault_audit WHERE id > %s ORDER BY id""", (self.audit_id,))
-        traces = list({entry for row in rows if row["table"] == "campaigns" and row["new"] for entry in [row["new"].get("trace_id")] if entry})
-        asked = [json.loads(line)["traceId"] for line in open(self.folder / "acked.jsonl")]
+        traces = {row["new"]["trace_id"] for row in rows if row["table"] == "campaigns" and row["new"]}
+        with open(self.folder / "acked.jsonl") as acked:
+            traces |= {json.loads(line)["traceId"] for line in acked}
         drafts = self.rows("""
             SELECT account_group_id, id, name, description, status, selected_lead_count, selected_leads, include_conversation_history,
                 auto_cancel_on_message_received, outreach_language, source_campaign_id, trace_id, command_digest, created_by_key,
                 extract(epoch FROM created_at) * 1000 AS created_at_ms, extract(epoch FROM updated_at) * 1000 AS updated_at_ms,
                 extract(epoch FROM started_at) * 1000 AS started_at_ms, extract(epoch FROM deleted_at) * 1000 AS deleted_at_ms
-            FROM campaigns WHERE trace_id = ANY (%s)""", (list(set(traces) | {trace for trace in asked if trace}),))
+            FROM campaigns WHERE trace_id = ANY (%s)""", (list(traces - {None}),))
         sessions = self.rows("""
             SELECT application_name, state, extract(epoch FROM clock_timestamp() - xact_start) AS age_s FROM pg_stat_activity
             WHERE datname = %s AND application_name LIKE 'campaign-worker%%' AND xact_start < clock_timestamp() - interval '1 s'""",

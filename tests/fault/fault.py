@@ -86,7 +86,8 @@ class Figures:
             for kind, samples in report.get("recovery", {}).items():
                 self.data["recovery"].setdefault(kind, []).extend(samples)
             for text in report["violations"]:
-                self.data["violations"].append({"round": report["round"], "cell": report["cell"], "what": text, "folder": report["folder"]})
+                self.data["violations"].append(
+                    {"round": report["round"], "cell": report["cell"], "what": text, "folder": report["folder"]})
             if "recovery" not in report:
                 self.data["done"].append(report["round"])
 
@@ -113,7 +114,8 @@ class Figures:
         recovery = {kind: {"n": len(s), "p50": percentile(s, 0.5), "p99": percentile(s, 0.99), "max": max(s)}
                     for kind, s in self.data["recovery"].items() if s}
         return {
-            "rounds": len(self.data["done"]), "kills": self.get("kills"), "least_kills_at_a_step": self.least()[0], "stops": self.get("stops"),
+            "rounds": len(self.data["done"]), "kills": self.get("kills"), "least_kills_at_a_step": self.least()[0],
+            "stops": self.get("stops"),
             "takeovers_from_stopped_workers": self.get("takeovers"), "cuts": self.get("cuts"), "terms": self.get("terms"),
             "database_crashes": self.get("fired:postgres_crash") + self.get("fired:backend_crash"),
             "broker_crashes": self.get("fired:broker_crash"), "ambiguous_commits": self.get("commit_in_doubt"),
@@ -127,12 +129,13 @@ class Figures:
         return ("round %d of %d: %d kills (fewest %d, at %s), %d stops (%d taken over), %d cuts, %d database and %d broker crashes, "
                 "%d ambiguous commits, %d delayed EndTxn, %d commands, %d results, %d violations" % (
                     s["rounds"], wanted, s["kills"], least, step, s["stops"], s["takeovers_from_stopped_workers"], s["cuts"],
-                    s["database_crashes"], s["broker_crashes"], s["ambiguous_commits"], s["delayed_endtxn"], s["commands"], s["results"],
-                    s["violations"]))
+                    s["database_crashes"], s["broker_crashes"], s["ambiguous_commits"], s["delayed_endtxn"], s["commands"],
+                    s["results"], s["violations"]))
 
 
 def commit():
-    done = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True)
     return done.stdout.strip() or None
 
 
@@ -151,8 +154,8 @@ class CellProcess(threading.Thread):
             "worker": run.worker, "libfaketime": find_libfaketime()}
         log = open(run.folder / ("cell-%d.log" % self.number), "wb")
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "cell.py"), json.dumps(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            start_new_session=True)
+            [sys.executable, str(HERE / "cell.py"), json.dumps(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=log, text=True, start_new_session=True)
         try:
             if not self.process.stdout.readline():
                 raise AssertionError("it did not come about; its log is %s" % log.name)
@@ -311,8 +314,7 @@ def main():
     if figures is None:
         figures = Figures(seed or secrets.token_hex(4), bool(rounds))
     rounds = rounds or plans.rounds_per_pass(False) * int(os.environ.get("SEEDS") or 2)
-    print("seed %s, %d rounds%s" % (figures.data["seed"], rounds, ", %d of them done" % len(figures.data["done"]) if figures.data["done"] else ""),
-          flush=True)
+    print("seed %s, %d rounds, %d of them done" % (figures.data["seed"], rounds, len(figures.data["done"])), flush=True)
     folder = pathlib.Path(os.environ.get("CAMPAIGN_TEST_DIR") or tempfile.mkdtemp(prefix="campaign-fault."))
     folder.chmod(0o755)
     with contextlib.ExitStack() as stack:
@@ -334,11 +336,13 @@ def verdicts(run):
     yield not calm, "calm rounds: the promises were kept"
     yield not run.failures, "the suite ran to its end"
     missing = [plans.name(what) for what in run.missing()]
-    yield not missing, "every failpoint with every action, and every cut, came about" + (": not " + ", ".join(missing) if missing else "")
+    yield not missing, "every failpoint with every action, and every cut, came about%s" % (
+        ": not " + ", ".join(missing) if missing else "")
     for kind, bound_s in plans.RECOVERIES.items():
         samples = run.figures.data["recovery"].get(kind, [])
         p99 = percentile(samples, 0.99)
-        yield bool(samples) and p99 <= bound_s, "recovery, %s: p99 of %d samples %s s, at most %g" % (kind, len(samples), p99, bound_s)
+        yield bool(samples) and p99 <= bound_s, "recovery, %s: p99 of %d samples %s s, at most %g" % (
+            kind, len(samples), p99, bound_s)
 
 
 def report(run):

@@ -83,7 +83,8 @@ def point_turn(rng, step, action, session_ms):
 def cut_turn(rng, cut):
     link, event, action, longest_ms, _ = cut
     return {"step": event, "action": "cut", "cut": {
-        "link": link, "event": event, "action": action, "nth": 1 if event in ("now", "api:22", "api:15", "api:8") else rng.randint(1, 3),
+        "link": link, "event": event, "action": action,
+        "nth": 1 if event in ("now", "api:22", "api:15", "api:8") else rng.randint(1, 3),
         "ms": rng.randint(min(100, longest_ms), longest_ms)}}
 
 
@@ -105,8 +106,8 @@ def settings(rng):
     session_ms = rng.choice([1500, 2000, 2500])
     return {
         "lanes": rng.choice([1, 1, 2]), "drain_ms": 6000, "session_ms": session_ms,
-        "args": ["--batch", str(rng.choice([1, 4, 20, 500])), "--drain-ms", "6000", "--lock-timeout-ms", str(rng.choice([300, 1000])),
-                 "--statement-timeout-ms", "5000", "-X", "session.timeout.ms=%d" % session_ms, "-X", "heartbeat.interval.ms=300",
+        "args": ["--batch", str(rng.choice([1, 4, 20, 500])), "--drain-ms", "6000",
+                 "--lock-timeout-ms", str(rng.choice([300, 1000])), "--statement-timeout-ms", "5000", "-X", "session.timeout.ms=%d" % session_ms, "-X", "heartbeat.interval.ms=300",
                  "-X", "max.poll.interval.ms=4000", "-X", "transaction.timeout.ms=%d" % rng.choice([3000, 10000])],
     }
 

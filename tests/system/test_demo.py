@@ -55,7 +55,8 @@ def make(clone, *args, user=None, **env):
     environment = {k: v for k, v in clean_environment().items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "BUILD")}
     return subprocess.Popen(
         command, cwd=clone, env={**environment, "DEPS": "0", **env}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the background inherits that it is ignored
 
 
 def finish(process, timeout_s=60):
