@@ -370,7 +370,11 @@ class Cell(harness.World):
             self.log_fault(entry)
 
     def reset_offsets(self, rng):
-        """By a person, while no worker runs: nothing may be answered again."""
+        """By a person, while no worker runs, and a second after the last batch at the earliest: nothing may be answered again."""
+        with contextlib.suppress(AssertionError):
+            harness.wait_until(self.is_confirmed, 20, "all is confirmed", 0.1)
+        if not self.is_confirmed():
+            return self.count("unfired:offsets_reset")
         for slot in list(self.by_slot):
             self.end_worker(slot, "term")
         try:
@@ -379,6 +383,14 @@ class Cell(harness.World):
             self.count("unfired:offsets_reset")
         else:
             self.count("fired:offsets_reset")
+
+    def is_confirmed(self):
+        """Whether PostgreSQL knows of every answer."""
+        ends = self.collector.ends.get((self.commands, "read_committed"), {})
+        rows = self.collector.patiently(lambda: self.collector.rows(
+            "SELECT partition, confirmed_offset FROM partition_owner WHERE topic = %s", (self.commands,)))
+        confirmed = {row["partition"]: row["confirmed_offset"] for row in rows}
+        return all(confirmed.get(partition, -1) >= end for partition, end in ends.items() if end > 0)
 
     def settle(self):
         """Two workers without a failpoint, until nothing is on its way any more."""

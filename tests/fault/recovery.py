@@ -10,6 +10,7 @@ that was sent after it, in each of the worker's partitions; the longest of them 
 """
 
 import contextlib
+import itertools
 import random
 import threading
 import time
@@ -24,7 +25,7 @@ from avrocodec import result_codec
 
 # Where it dies: any time, or where its transaction hangs.
 STEPS = [None, None, "commit-after", "produce", "offsets-after", "endtxn-before", "endtxn-sent"]
-EVERY_S = 0.05
+EVERY_S = 0.03
 
 
 class Load(threading.Thread):
@@ -36,8 +37,10 @@ class Load(threading.Thread):
         self.generator = workload.Generator(cell.make_producer, cell.commands, plan, cell.collector.log_acked)
 
     def run(self):
-        while not self.ending.wait(EVERY_S):
-            command = self.plan.command(audienceId="a_list")
+        for group in itertools.cycle(workload.GROUPS):  # in turn: every partition is asked several times a second
+            if self.ending.wait(EVERY_S):
+                break
+            command = self.plan.command(audienceId="a_list", accountGroupId=group)
             self.generator.send("good", command["accountGroupId"].encode(), workload.command_codec.encode(command), [], command)
             self.generator.producer.poll(0)
         self.generator.producer.flush(60)
