@@ -166,6 +166,11 @@ class CellWorker(harness.Worker):
     def has_passed(self, step):
         return self.points_path.exists() and step in self.points_path.read_text().split()
 
+    def is_stopped(self):
+        with contextlib.suppress(OSError):
+            return self.frozen()
+        return False
+
     def runs_partitions(self):
         return self.log_full or b'"event":"running"' in self.log_path.read_bytes()
 
@@ -243,7 +248,7 @@ class Cell(harness.World):
         worker = self.by_slot.get(slot)
         if worker is None:
             return
-        if worker.alive() and how == "term" and not worker.frozen():
+        if worker.alive() and how == "term" and not worker.is_stopped():
             worker.signal(signal.SIGTERM)
             self.await_end(worker)
             self.count("terms")
@@ -258,7 +263,9 @@ class Cell(harness.World):
         limit_s = self.plan["settings"]["drain_ms"] / 1000 + DRAIN_SLACK_S
         begin = time.monotonic()
         while worker.alive():
-            if time.monotonic() - begin > limit_s:
+            if worker.is_stopped():  # its failpoint came first
+                worker.kill()
+            elif time.monotonic() - begin > limit_s:
                 if not worker.clock_wrong:  # libfaketime shifts the deadlines of librdkafka's condition variables by hours
                     self.problem("C9: %s did not end within %g s of a SIGTERM" % (worker.log_path.name, limit_s))
                 worker.kill()

@@ -45,7 +45,7 @@ FIGURES = harness.BUILD / "fault.json"
 # What happens to all cells at once: how often, and what.
 GLOBAL = [(8, "postgres_crash"), (20, "broker_crash"), (1, "broker_restart"), (0.3, "rolling_restart"), (1, "coordinator_move"),
           (1, "backend_crash"), (2, "commit_hangs"), (0.5, "disk_full")]
-PAUSE_S = (0.5, 2)
+PAUSE_S, LONG_PAUSE_S = (2, 6), (0.5, 2)
 EXTRA, EXTRA_ROUNDS = 500000, 12  # the number of the first round that tries again, and how many there may be
 CALM_CELLS = 2  # that many measure at once: more would measure the machine
 SHORT_SAMPLES, LONG_SAMPLES = 6, 100
@@ -266,7 +266,7 @@ class Run:
         """Faults of the whole ground, until the rounds are done."""
         rng = random.Random("%s/ground/%d" % (self.seed, len(self.figures.data["done"])))
         first = [] if self.figures.data["done"] else rng.sample([name for _, name in GLOBAL], len(GLOBAL))
-        while not self.ending.wait(rng.uniform(*PAUSE_S)):
+        while not self.ending.wait(rng.uniform(*(LONG_PAUSE_S if self.long else PAUSE_S))):
             name = first.pop() if first else rng.choices([name for _, name in GLOBAL], [weight for weight, _ in GLOBAL])[0]
             try:
                 with self.ground.disturbed():
