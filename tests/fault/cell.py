@@ -123,7 +123,7 @@ class Slot(threading.Thread):
         time.sleep(turn["away_ms"] / 1000)
 
     def after_stop(self, worker, turn):
-        harness.wait_until(lambda: not worker.alive() or worker.frozen(), 10, "worker stopped")
+        harness.wait_until(lambda: not worker.alive() or worker.is_stopped(), 10, "worker stopped")
         stopped_ms = now_ms()
         time.sleep(turn["ms"] / 1000)
         self.cell.count("stops")
