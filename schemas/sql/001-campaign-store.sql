@@ -70,8 +70,8 @@ CREATE TABLE api_keys (
 );
 
 -- A grant: this key may act for this account group, this fast. The limit is GCRA: one command every rate_interval_us,
--- rate_burst at once; rate_tat_us (the theoretical arrival time, microseconds since the epoch) is all its state. The
--- fill factor keeps the updates of every batch on the page.
+-- rate_burst at once; rate_tat_us (the theoretical arrival time, microseconds since the epoch) is its state, to which 002
+-- adds. The fill factor keeps the updates of every batch on the page.
 CREATE TABLE api_key_account_groups (
 	account_group_id text COLLATE "C" NOT NULL REFERENCES account_groups,
 	key_digest bytea NOT NULL REFERENCES api_keys,
