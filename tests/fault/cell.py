@@ -406,8 +406,8 @@ class Cell(harness.World):
             self.start_worker(slot, {})
         own_ms = now_ms()
         while True:
-            self.last_fault_ms = max(own_ms, self.ground.last_fault_ms())
             self.restless = self.collector.patiently(self.quiet.faults)
+            self.last_fault_ms = max(own_ms, self.ground.last_fault_ms())  # looking may have taken long
             self.quiet_ms = None if self.restless else now_ms()
             if self.quiet_ms or now_ms() - self.last_fault_ms > QUIET_LIMIT_S * 1000:
                 return

@@ -43,8 +43,8 @@ from ground import Ground  # noqa: E402
 
 FIGURES = harness.BUILD / "fault.json"
 # What happens to all cells at once: how often, and what.
-GLOBAL = [(8, "postgres_crash"), (20, "broker_crash"), (1, "broker_restart"), (0.3, "rolling_restart"), (1, "coordinator_move"),
-          (1, "backend_crash"), (2, "commit_hangs"), (0.5, "disk_full")]
+GLOBAL = [(20, "postgres_crash"), (10, "broker_crash"), (1, "broker_restart"), (0.3, "rolling_restart"), (1, "coordinator_move"),
+          (2, "backend_crash"), (4, "commit_hangs"), (0.5, "disk_full")]
 PAUSE_S, LONG_PAUSE_S = (2, 6), (0.5, 2)
 EXTRA, EXTRA_ROUNDS = 500000, 12  # the number of the first round that tries again, and how many there may be
 CALM_CELLS = 2  # that many measure at once: more would measure the machine

@@ -1262,6 +1262,16 @@ def test_a_peak_is_no_rise(passes, made):
     passes(made)
 
 
+def test_clients_made_late_are_no_rise(passes, made):
+    """A worker without its coordinators stays without a consumer for a while."""
+    made.good("t1")
+    for second in range(41):
+        late = second < 12
+        made.samples.append({"at_ms": T0 + second * 1000, "slot": "one", "run": 4, "pid": 1, "rss_kib": 20000,
+                             "fds": 15 if late else 30, "threads": 8 if late else 14})
+    passes(made)
+
+
 # ---- the story ----
 
 def test_story(judge, made):

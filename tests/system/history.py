@@ -83,6 +83,7 @@ class Quiet:
     def _open(self, topic):
         self.careful.list_topics(topic, timeout=20)
         partitions = sorted(self.plain.list_topics(topic, timeout=20).topics[topic].partitions)
+        self.careful.list_topics(topic, timeout=20)  # leaders may have moved
         for place in (confluent_kafka.TopicPartition(topic, p) for p in partitions):
             _, end = self.plain.get_watermark_offsets(place, timeout=20)
             _, stable = self.careful.get_watermark_offsets(place, timeout=20)
