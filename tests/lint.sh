@@ -27,7 +27,7 @@ layers='
 1 worker/fault worker/utf8 worker/clock worker/arena
 2 worker/log worker/failpoint
 3 worker/command worker/config worker/sql
-4 worker/record worker/partition worker/breaker worker/kafka worker/watch
+4 worker/record worker/partition worker/breaker worker/pace worker/kafka worker/watch
 5 schemas/codec+schemas/guard+schemas/fingerprint schemas/json
 6 worker/intake worker/store+worker/pg+worker/migrate worker/outlet producer/client+producer/pending
 7 worker/lane+worker/lane_parts+worker/batch+worker/execute+worker/takeover worker/topics worker/resume

@@ -56,20 +56,21 @@ static void judge(struct lane *lane, struct job *job)
 	struct fault fault;
 	enum reason reason;
 	const char *details;
+	struct arena *arena = lane->batch->arena;
 
 	job->result.command_topic = record->topic;
 	job->result.command_partition = record->partition;
 	job->result.command_offset = record->offset;
 	job->result.command_timestamp_ms = record->timestamp_ms;
-	if (codec_decode_command(lane->codec, record->value, record->value_size, lane->arena, command, &reason, &fault) < 0) {
-		refuse_without_trace(job, reason, arena_strndup(lane->arena, fault.msg, strlen(fault.msg)), lane->arena);
+	if (codec_decode_command(lane->codec, record->value, record->value_size, arena, command, &reason, &fault) < 0) {
+		refuse_without_trace(job, reason, arena_strndup(arena, fault.msg, strlen(fault.msg)), arena);
 		return;
 	}
 	job->answerable = id_is_well_formed(command->trace_id);
 	result_describe(&job->result, command);
 	if (!key_is(record, command->account_group_id))
 		reason = REASON_KEY_MISMATCH, details = "the record key is not the command's accountGroupId";
-	else if (command_check(command, lane->arena, &details) < 0)
+	else if (command_check(command, arena, &details) < 0)
 		reason = REASON_INVALID_FIELD;
 	else
 		reason = REASON_NONE;
@@ -77,7 +78,7 @@ static void judge(struct lane *lane, struct job *job)
 	if (reason != REASON_NONE && job->answerable)
 		refuse(job, reason, details);
 	else if (reason != REASON_NONE)
-		refuse_without_trace(job, reason, details, lane->arena);
+		refuse_without_trace(job, reason, details, arena);
 }
 
 static uint32_t hash_text(uint32_t hash, const char *text)
@@ -91,11 +92,11 @@ static uint32_t hash_text(uint32_t hash, const char *text)
 /* Adds a job's (account group, trace); false if the batch has it already. */
 static bool add_trace(struct lane *lane, size_t index)
 {
-	const struct command *command = &lane->jobs[index].command;
+	const struct command *command = &lane->batch->jobs[index].command;
 	size_t mask = lane->trace_slots - 1, slot = hash_text(hash_text(2166136261u, command->account_group_id), command->trace_id);
 
 	for (slot &= mask; lane->traces[slot]; slot = (slot + 1) & mask) {
-		const struct command *other = &lane->jobs[lane->traces[slot] - 1].command;
+		const struct command *other = &lane->batch->jobs[lane->traces[slot] - 1].command;
 
 		if (strcmp(other->trace_id, command->trace_id) == 0 &&
 		    strcmp(other->account_group_id, command->account_group_id) == 0)
@@ -115,49 +116,52 @@ static void warn_if_misplaced(const struct lane *lane, const struct record *reco
 			 "topic", record->topic, "partition", LOG_INT(record->partition), "offset", LOG_INT(record->offset));
 }
 
+/* What the fence confirms is what is published: while the batch before this one is not, that is where it began. */
 static void note_offset(struct lane *lane, const struct record *record)
 {
-	struct batch_offset *offset = lane->offsets;
+	struct batch *batch = lane->batch;
+	struct batch_offset *offset = batch->offsets;
 	size_t i;
 
-	for (i = 0; i < lane->offset_count && offset[i].partition < record->partition; i++)
+	for (i = 0; i < batch->offset_count && offset[i].partition < record->partition; i++)
 		;
-	if (i == lane->offset_count || offset[i].partition != record->partition) {
+	if (i == batch->offset_count || offset[i].partition != record->partition) {
 		struct partition *partition = lane_find_partition(lane, record->partition);
 
-		memmove(&offset[i + 1], &offset[i], (lane->offset_count - i) * sizeof *offset);
-		memmove(&lane->fences[i + 1], &lane->fences[i], (lane->offset_count - i) * sizeof *lane->fences);
-		lane->fences[i] = (struct fence_partition){ record->partition, partition ? partition->epoch : 0, record->offset };
-		lane->offset_count++;
+		memmove(&offset[i + 1], &offset[i], (batch->offset_count - i) * sizeof *offset);
+		memmove(&batch->fences[i + 1], &batch->fences[i], (batch->offset_count - i) * sizeof *batch->fences);
+		batch->fences[i] = (struct fence_partition){ record->partition, partition->epoch, partition->start };
+		batch->offset_count++;
 	}
 	offset[i] = (struct batch_offset){ record->partition, record->offset + 1 };
 }
 
 void batch_fetch(struct lane *lane)
 {
+	struct batch *batch = lane->batch;
 	size_t bytes = 0;
 
-	lane->count = lane->offset_count = 0;
+	batch->count = batch->offset_count = 0;
 	memset(lane->traces, 0, lane->trace_slots * sizeof *lane->traces);
-	while (lane->count < (size_t)lane->config->batch) {
-		struct job *job = &lane->jobs[lane->count];
+	while (batch->count < lane->pace.limit) {
+		struct job *job = &batch->jobs[batch->count];
 
 		*job = (struct job){ 0 };
-		if (!intake_peek(lane->intake, lane->arena, &job->record))
+		if (!intake_peek(lane->intake, batch->arena, &job->record))
 			break;
 		bytes += job->record.value_size;
-		if (lane->count > 0 && bytes > (size_t)lane->config->batch_bytes)
+		if (batch->count > 0 && bytes > (size_t)lane->config->batch_bytes)
 			break;
 		judge(lane, job);
-		if (job->executable && !add_trace(lane, lane->count))
+		if (job->executable && !add_trace(lane, batch->count))
 			break;
 		warn_if_misplaced(lane, &job->record);
 		note_offset(lane, &job->record);
 		intake_take(lane->intake);
-		lane->order[lane->count] = job;
-		lane->count++;
+		batch->order[batch->count] = job;
+		batch->count++;
 	}
-	if (lane->count > 0)
+	if (batch->count > 0)
 		failpoint("decode");
 }
 
@@ -183,8 +187,8 @@ static void log_job(const struct job *job)
 		  "partition", LOG_INT(job->record.partition), "offset", LOG_INT(job->record.offset), (char *)0);
 }
 
-void batch_log(const struct lane *lane)
+void batch_log(const struct batch *batch)
 {
-	for (size_t i = 0; i < lane->count; i++)
-		log_job(&lane->jobs[i]);
+	for (size_t i = 0; i < batch->count; i++)
+		log_job(&batch->jobs[i]);
 }

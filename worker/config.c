@@ -19,6 +19,11 @@
 #define SECRET_MAX ((size_t)64 * 1024) /* bytes of a file that a value "@path" names */
 #define LINE_MAX_BYTES 8192             /* of a settings file */
 #define BOTH (FOR_WORKER | FOR_PRODUCER)
+/* A lane without commands, and how many times a batch's bytes are there at once: in librdkafka's queue, waiting, in two
+ * batches, decoded, as parameters, in libpq's buffer. Measured (tests/bench). */
+#define MEMORY_BASE (12L * 1024 * 1024)
+#define MEMORY_SHARE 8
+#define MEMORY_MIN (MEMORY_BASE + MEMORY_SHARE * 64 * 1024)
 
 extern char **environ;
 
@@ -76,8 +81,10 @@ static const struct setting settings[] = {
 	  "independent lanes: each a thread with a consumer, a producer and a PostgreSQL connection of its own" },
 	{ "batch", 0, NUMBER, FOR_WORKER, "N", "500", NULL, 1, 10000, NULL, false, AT(batch),
 	  "most commands in one transaction; fewer are taken when fewer are ready" },
-	{ "batch-bytes", 0, SIZE, FOR_WORKER, "BYTES", "8MiB", NULL, 64 * 1024, 64L * 1024 * 1024, NULL, false, AT(batch_bytes),
-	  "most bytes of commands in one transaction, and fetched ahead by a lane" },
+	{ "batch-ms", 0, NUMBER, FOR_WORKER, "MS", "250", NULL, 1, 60000, NULL, false, AT(batch_ms),
+	  "time that PostgreSQL should need for a batch: fewer commands are taken when the last ones took longer" },
+	{ "memory", 0, SIZE, FOR_WORKER, "BYTES", "32MiB", NULL, MEMORY_MIN, 1024L * 1024 * 1024, NULL, false, AT(memory),
+	  "a lane's memory, whatever the backlog: bounds the commands that are fetched ahead and in a batch" },
 	{ "drain-ms", 0, NUMBER, FOR_WORKER, "MS", "25000", NULL, 100, 3600000, NULL, false, AT(drain_ms),
 	  "after SIGTERM, time to finish the batch and leave the group" },
 	{ "breaker", 0, NUMBER, FOR_WORKER, "N", "5", NULL, 1, 1000000, NULL, false, AT(breaker),
@@ -677,6 +684,7 @@ int config_load(struct config *config, enum program program, int *argc, char **a
 		config_free(config);
 		return -1;
 	}
+	config->batch_bytes = program == FOR_WORKER ? (config->memory - (int)MEMORY_BASE) / MEMORY_SHARE : 0;
 	return 0;
 }
 

@@ -1,8 +1,10 @@
 /* The PostgreSQL side of a batch: one transaction if all goes well; smaller and smaller ones, in order, until the command
- * that the database cannot take is alone. */
+ * that the database cannot take is alone. That one transaction may have been sent before, while Kafka was busy with the
+ * batch before this. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "intake.h"
 #include "lane_parts.h"
 #include "log.h"
@@ -11,19 +13,37 @@
 #define SPLIT_INTO 8
 #define RETRY_PAUSE_MS 50
 
-static int execute_once(struct lane *lane, size_t first, size_t n, enum store_end end, struct fault *fault)
+static int send(struct lane *lane, size_t first, size_t n, enum store_end end, struct fault *fault)
 {
+	struct batch *batch = lane->batch;
 	struct fence fence = {
 		.cluster_id = intake_cluster_id(lane->intake, 0, fault),
 		.topic = lane->config->commands,
-		.partitions = lane->fences,
-		.count = lane->offset_count,
+		.partitions = batch->fences,
+		.count = batch->offset_count,
 	};
 
 	if (fence.cluster_id == NULL)
 		return -1;
 	lane_begin_wait(lane, false);
-	return store_execute(lane->store, &fence, lane->order + first, n, end, lane->arena, fault);
+	store_send(lane->store, &fence, batch->order + first, n, end, batch->arena);
+	return 0;
+}
+
+static int receive(struct lane *lane, size_t first, size_t n, struct fault *fault)
+{
+	struct batch *batch = lane->batch;
+
+	lane->sent = false;
+	lane_begin_wait(lane, false);
+	return store_receive(lane->store, batch->order + first, n, batch->arena, fault);
+}
+
+static int execute_once(struct lane *lane, size_t first, size_t n, enum store_end end, struct fault *fault)
+{
+	if (!lane->sent && send(lane, first, n, end, fault) < 0)
+		return -1;
+	return receive(lane, first, n, fault);
 }
 
 /* A statement that took too long would most likely do so again. */
@@ -53,7 +73,7 @@ static bool writes_draft(const struct job *job)
 static void note_success(struct lane *lane, size_t first, size_t n)
 {
 	for (size_t i = first; i < first + n; i++) {
-		if (!writes_draft(lane->order[i]))
+		if (!writes_draft(lane->batch->order[i]))
 			continue;
 		if (breaker_succeeded(&lane->breaker))
 			log_info("breaker_closed", "a draft was written: commands are answered again");
@@ -72,7 +92,7 @@ static int stop_answering(const struct lane *lane, const char *what, struct faul
 /* The command failed alone: it is answered, unless that happens to one after the other. */
 static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 {
-	struct job *job = lane->order[place];
+	struct job *job = lane->batch->order[place];
 	bool locked = fault->kind == FAULT_RETRY;
 	const char *details;
 
@@ -83,13 +103,13 @@ static int answer_failure(struct lane *lane, size_t place, struct fault *fault)
 	job->reason = locked ? REASON_ROWS_LOCKED : REASON_DATABASE_ERROR;
 	job->executable = false;
 	job->dead_letter = reason_info(job->reason)->dead_letter;
-	job->cause = arena_printf(lane->arena, "SQLSTATE %s: %s", fault->sqlstate, fault->msg);
+	job->cause = arena_printf(lane->batch->arena, "SQLSTATE %s: %s", fault->sqlstate, fault->msg);
 	if (timed_out(fault))
 		details = "the command could not be judged or written in time; nothing was written";
 	else if (locked)
 		details = "rows this command needs stayed locked by another session; nothing was written";
 	else
-		details = arena_printf(lane->arena, "the database refused this command (SQLSTATE %s); nothing was written", fault->sqlstate);
+		details = arena_printf(lane->batch->arena, "the database refused this command (SQLSTATE %s); nothing was written", fault->sqlstate);
 	result_refuse(&job->result, job->reason, details);
 	/* Its processing time comes from the same clock as all others': a transaction without anything to execute. */
 	return 0;
@@ -102,7 +122,7 @@ static int execute_failed(struct lane *lane, size_t place, struct fault *fault)
 	bool written;
 
 	lane_begin_wait(lane, false);
-	if (store_find_draft(lane->store, lane->order[place], &written, &look) < 0) {
+	if (store_find_draft(lane->store, lane->batch->order[place], &written, &look) < 0) {
 		*fault = look;
 		return -1;
 	}
@@ -144,10 +164,11 @@ static int execute_range(struct lane *lane, size_t first, size_t n, int tries, s
 /* The place in the batch of the command whose turn it is; there is an executable one. */
 static size_t choose_probe(const struct lane *lane)
 {
-	size_t i = lane->breaker.probe % lane->count;
+	const struct batch *batch = lane->batch;
+	size_t i = lane->breaker.probe % batch->count;
 
-	while (!lane->order[i]->executable)
-		i = (i + 1) % lane->count;
+	while (!batch->order[i]->executable)
+		i = (i + 1) % batch->count;
 	return i;
 }
 
@@ -157,8 +178,8 @@ static int probe(struct lane *lane, struct fault *fault)
 {
 	size_t executable = 0;
 
-	for (size_t i = 0; i < lane->count; i++)
-		executable += lane->order[i]->executable;
+	for (size_t i = 0; i < lane->batch->count; i++)
+		executable += lane->batch->order[i]->executable;
 	for (size_t tried = 0; tried < executable; tried++) {
 		size_t i = lane->breaker.probe = choose_probe(lane);
 
@@ -168,7 +189,7 @@ static int probe(struct lane *lane, struct fault *fault)
 			breaker_probed(&lane->breaker, false);
 			return stop_answering(lane, "the database still refuses every command", fault);
 		}
-		breaker_probed(&lane->breaker, writes_draft(lane->order[i]));
+		breaker_probed(&lane->breaker, writes_draft(lane->batch->order[i]));
 		if (!lane->breaker.open) {
 			log_info("breaker_closed", "a probe passed: commands are answered again");
 			return 0;
@@ -177,9 +198,40 @@ static int probe(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
+/* Not while the breaker is open: a probe comes first. */
+void execute_send(struct lane *lane)
+{
+	struct fault fault;
+
+	lane->sent_at_ms = clock_monotonic_ms();
+	lane->sent = !lane->breaker.open && send(lane, 0, lane->batch->count, STORE_COMMIT, &fault) == 0;
+}
+
+void execute_abandon(struct lane *lane)
+{
+	struct fault fault;
+
+	if (lane->sent && receive(lane, 0, lane->batch->count, &fault) < 0)
+		log_info("batch_abandoned", fault.msg, "lane", LOG_INT(lane->number));
+}
+
+/* Where the answer was there already, Kafka may be what took long. */
+static void note_pace(struct lane *lane, int64_t asked_at_ms)
+{
+	int64_t now = clock_monotonic_ms(), ms = now - lane->sent_at_ms;
+
+	if (now - asked_at_ms > 1 || ms <= lane->pace.budget_ms)
+		pace_note(&lane->pace, lane->batch->count, ms);
+}
+
 int execute_batch(struct lane *lane, struct fault *fault)
 {
+	int64_t asked_at_ms = clock_monotonic_ms();
+
 	if (lane->breaker.open && probe(lane, fault) < 0)
 		return -1;
-	return execute_range(lane, 0, lane->count, LOCK_TRIES, fault);
+	if (execute_range(lane, 0, lane->batch->count, LOCK_TRIES, fault) < 0)
+		return -1;
+	note_pace(lane, asked_at_ms);
+	return 0;
 }

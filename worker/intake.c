@@ -189,7 +189,8 @@ struct intake *intake_new(const struct config *config, int lane, struct fault *f
 	intake->group = strdup(config->group);
 	intake->room = config->batch;
 	intake->room_bytes = (size_t)config->batch_bytes;
-	intake->queue = calloc((size_t)config->batch * 2 + SPARE, sizeof *intake->queue);
+	intake->queue = calloc((size_t)config->batch * 3 + SPARE, /* two batches in hand, one waiting */
+			       sizeof *intake->queue);
 	if (intake->topic == NULL || intake->group == NULL || intake->queue == NULL)
 		abort();
 	if (make_consumer(intake, config, lane, fault) < 0) {
@@ -226,7 +227,7 @@ void intake_free(struct intake *intake, int leave_ms)
 	if (intake == NULL)
 		return;
 	queue_drop_waiting(intake);
-	intake_release(intake);
+	intake_release_all(intake);
 	forget_metadata(intake);
 	if (intake->rk) {
 		bool left = leave_ms > 0 && leave(intake, leave_ms);
@@ -308,7 +309,7 @@ static void take_message(struct intake *intake, rd_kafka_message_t *message)
 
 static bool has_room(const struct intake *intake)
 {
-	return intake->count - intake->taken < (size_t)intake->room && intake->count < (size_t)intake->room * 2 &&
+	return intake->count - intake->taken < (size_t)intake->room && intake->count < (size_t)intake->room * 3 &&
 	       intake->bytes < intake->room_bytes;
 }
 
@@ -620,13 +621,18 @@ void intake_take(struct intake *intake)
 	intake->taken++;
 }
 
-void intake_release(struct intake *intake)
+void intake_release(struct intake *intake, size_t n)
 {
-	for (size_t i = 0; i < intake->taken; i++)
+	for (size_t i = 0; i < n; i++)
 		rd_kafka_message_destroy(intake->queue[i]);
-	intake->count -= intake->taken;
-	memmove(intake->queue, intake->queue + intake->taken, intake->count * sizeof *intake->queue);
-	intake->taken = 0;
+	intake->taken -= n;
+	intake->count -= n;
+	memmove(intake->queue, intake->queue + n, intake->count * sizeof *intake->queue);
+}
+
+void intake_release_all(struct intake *intake)
+{
+	intake_release(intake, intake->taken);
 }
 
 #if RD_KAFKA_VERSION >= 0x020800ff

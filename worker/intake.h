@@ -65,8 +65,10 @@ int intake_resume(struct intake *intake, struct fault *fault) MUST_CHECK;
 /* The next record, not taken yet; false if there is none. Strings point into the record, headers into arena; valid until
  * intake_release. */
 bool intake_peek(struct intake *intake, struct arena *arena, struct record *record);
-void intake_take(struct intake *intake);    /* takes the peeked record */
-void intake_release(struct intake *intake); /* the taken records are done with */
+void intake_take(struct intake *intake); /* takes the peeked record */
+/* The first n taken records are done with. */
+void intake_release(struct intake *intake, size_t n);
+void intake_release_all(struct intake *intake);
 
 /* A running partition whose next records cannot be read at all, once all before them are done with: says why, until the next
  * start. NULL: there is none. What follows them is not given out. */

@@ -28,6 +28,7 @@
 #define FENCED_LIMIT 10      /* producer fencings within FENCED_WINDOW_MS: somebody else uses our transactional.id */
 #define FENCED_WINDOW_MS (5 * 60 * 1000)
 #define FENCED_WITHOUT_REVOKE 8
+#define BATCHES (sizeof ((struct lane *)0)->batches / sizeof (struct batch))
 
 bool lane_is_stopping(const struct lane *lane)
 {
@@ -130,6 +131,39 @@ static int prepare(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
+static void make_batch(struct batch *batch, size_t size)
+{
+	batch->arena = arena_new(ARENA_KEEP);
+	batch->jobs = calloc(size, sizeof *batch->jobs);
+	batch->order = calloc(size, sizeof *batch->order);
+	if (batch->jobs == NULL || batch->order == NULL)
+		abort();
+}
+
+static void free_batch(struct batch *batch)
+{
+	arena_free(batch->arena);
+	free(batch->jobs);
+	free(batch->order);
+	free(batch->offsets);
+	free(batch->fences);
+}
+
+void lane_size_batches(struct lane *lane, size_t partitions)
+{
+	for (size_t i = 0; i < BATCHES; i++) {
+		struct batch *batch = &lane->batches[i];
+
+		free(batch->offsets);
+		free(batch->fences);
+		batch->offsets = calloc(partitions + 1, sizeof *batch->offsets);
+		batch->fences = calloc(partitions + 1, sizeof *batch->fences);
+		if (batch->offsets == NULL || batch->fences == NULL)
+			abort();
+		batch->count = batch->offset_count = 0;
+	}
+}
+
 struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop, struct fault *fault)
 {
 	struct lane *lane = calloc(1, sizeof *lane);
@@ -142,13 +176,15 @@ struct lane *lane_new(const struct config *config, int number, const atomic_bool
 	lane->stop = stop;
 	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
 	breaker_init(&lane->breaker, config->breaker);
+	pace_init(&lane->pace, batch, config->batch_ms);
 	lane->arena = arena_new(ARENA_KEEP);
-	lane->jobs = calloc(batch, sizeof *lane->jobs);
-	lane->order = calloc(batch, sizeof *lane->order);
+	for (size_t i = 0; i < BATCHES; i++)
+		make_batch(&lane->batches[i], batch);
+	lane->batch = &lane->batches[0];
 	for (lane->trace_slots = 16; lane->trace_slots < 2 * batch;)
 		lane->trace_slots *= 2;
 	lane->traces = calloc(lane->trace_slots, sizeof *lane->traces);
-	if (lane->jobs == NULL || lane->order == NULL || lane->traces == NULL)
+	if (lane->traces == NULL)
 		abort();
 	if (prepare(lane, fault) < 0) {
 		lane_free(lane);
@@ -166,12 +202,10 @@ void lane_free(struct lane *lane)
 	store_free(lane->store);
 	codec_free(lane->codec);
 	arena_free(lane->arena);
-	free(lane->jobs);
-	free(lane->order);
+	for (size_t i = 0; i < BATCHES; i++)
+		free_batch(&lane->batches[i]);
 	free(lane->traces);
 	free(lane->partitions);
-	free(lane->offsets);
-	free(lane->fences);
 	free(lane);
 }
 
@@ -210,80 +244,133 @@ static int ensure_outlet(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
-static int ensure_clients(struct lane *lane, struct fault *fault)
+static int ensure_intake(struct lane *lane, struct fault *fault)
 {
-	if (ensure_outlet(lane, fault) < 0)
-		return -1;
 	if (lane->intake_broken) {
 		intake_free(lane->intake, BROKEN_LEAVE_MS);
 		lane->intake = NULL;
 		lane->intake_broken = false;
 	}
-	if (lane->intake == NULL) {
-		lane->serial = 0;
-		lane->partition_count = lane->halted_count = 0;
-		lane->wait_fault.kind = FAULT_NONE;
-		lane->intake = intake_new(lane->config, lane->number, fault);
-		if (lane->intake == NULL)
-			return -1;
-	}
-	if (!store_connected(lane->store)) {
-		lane->serial = 0;
-		lane_begin_wait(lane, true);
-		if (store_connect(lane->store, fault) < 0)
-			return -1;
-		log_info("database_connected", "connected to PostgreSQL", "lane", LOG_INT(lane->number));
-	}
+	if (lane->intake)
+		return 0;
+	lane->serial = 0;
+	lane->partition_count = lane->halted_count = 0;
+	lane->wait_fault.kind = FAULT_NONE;
+	lane->intake = intake_new(lane->config, lane->number, fault);
+	return lane->intake ? 0 : -1;
+}
+
+static int ensure_store(struct lane *lane, struct fault *fault)
+{
+	if (store_connected(lane->store))
+		return 0;
+	lane->serial = 0;
+	lane_begin_wait(lane, true);
+	if (store_connect(lane->store, fault) < 0)
+		return -1;
+	log_info("database_connected", "connected to PostgreSQL", "lane", LOG_INT(lane->number));
 	return 0;
+}
+
+/* An executed batch is published first: it needs none of the others anew. */
+static int ensure_clients(struct lane *lane, struct fault *fault)
+{
+	if (ensure_outlet(lane, fault) < 0)
+		return -1;
+	if (lane->executed)
+		return 0;
+	if (ensure_intake(lane, fault) < 0)
+		return -1;
+	return ensure_store(lane, fault);
 }
 
 /* ---- one round ---- */
 
-static int publish(struct lane *lane, struct fault *fault)
+static int check_assignment(const struct lane *lane, struct fault *fault)
 {
-	struct publication publication = {
-		.jobs = lane->jobs,
-		.count = lane->count,
-		.offsets = lane->offsets,
-		.offset_count = lane->offset_count,
-		.metadata = intake_metadata(lane->intake, fault),
-	};
-
-	if (publication.metadata == NULL)
-		return -1;
-	if (outlet_publish(lane->outlet, lane->codec, &publication, lane->arena, fault) == 0)
-		return 0;
-	drop_outlet_if_broken(lane, fault);
-	return -1;
-}
-
-static void advance(struct lane *lane)
-{
-	for (size_t i = 0; i < lane->offset_count; i++) {
-		struct partition *partition = lane_find_partition(lane, lane->offsets[i].partition);
-
-		if (partition)
-			partition->start = lane->offsets[i].next;
-	}
-	breaker_published(&lane->breaker);
-	takeover_note_progress(lane);
-	lane->failures = 0;
-}
-
-static int run_batch(struct lane *lane, struct fault *fault)
-{
-	if (execute_batch(lane, fault) < 0)
-		return -1;
 	if (lane->wait_fault.kind != FAULT_NONE) {
 		*fault = lane->wait_fault;
 		return -1;
 	}
 	if (intake_serial(lane->intake) != lane->serial)
 		return fault_set(fault, FAULT_FENCED, "partitions moved while a batch was in hand: it is dropped, its new owner answers it");
-	if (publish(lane, fault) < 0)
+	return 0;
+}
+
+static int publish(struct lane *lane, struct batch *batch, struct fault *fault)
+{
+	struct publication publication = {
+		.jobs = batch->jobs,
+		.count = batch->count,
+		.offsets = batch->offsets,
+		.offset_count = batch->offset_count,
+	};
+
+	if (check_assignment(lane, fault) < 0)
 		return -1;
-	batch_log(lane);
-	advance(lane);
+	publication.metadata = intake_metadata(lane->intake, fault);
+	if (publication.metadata == NULL)
+		return -1;
+	if (outlet_publish(lane->outlet, lane->codec, &publication, batch->arena, fault) == 0)
+		return 0;
+	drop_outlet_if_broken(lane, fault);
+	return -1;
+}
+
+static void advance(struct lane *lane, const struct batch *batch)
+{
+	for (size_t i = 0; i < batch->offset_count; i++) {
+		struct partition *partition = lane_find_partition(lane, batch->offsets[i].partition);
+
+		if (partition)
+			partition->start = batch->offsets[i].next;
+	}
+	breaker_published(&lane->breaker);
+	takeover_note_progress(lane);
+	lane->failures = 0;
+}
+
+/* Publishes the executed batch, and is done with it. */
+static int settle(struct lane *lane, struct fault *fault)
+{
+	struct batch *batch = lane->executed;
+
+	if (publish(lane, batch, fault) < 0)
+		return -1;
+	batch_log(batch);
+	advance(lane, batch);
+	intake_release(lane->intake, batch->count);
+	arena_reset(batch->arena);
+	batch->count = 0;
+	lane->executed = NULL;
+	failpoint("batch-end");
+	return 0;
+}
+
+/* While a batch waits to be published, the next may be fetched; not if something has to be done in between. */
+static bool may_fetch(const struct lane *lane)
+{
+	return lane->executed == NULL || (!lane_is_stopping(lane) && store_connected(lane->store) && !takeover_is_due(lane));
+}
+
+/* PostgreSQL works on a batch while Kafka commits the one before it: what was only sent costs nothing to wait for, and
+ * nothing else is done before both are known (protocol.txt, one batch ahead). */
+static int run_batches(struct lane *lane, struct fault *fault)
+{
+	if (may_fetch(lane))
+		batch_fetch(lane);
+	if (lane->batch->count > 0) {
+		failpoint("poll");
+		execute_send(lane);
+	}
+	if (lane->executed && settle(lane, fault) < 0)
+		return -1;
+	if (lane->batch->count == 0)
+		return takeover_tend(lane, fault);
+	if (execute_batch(lane, fault) < 0)
+		return -1;
+	lane->executed = lane->batch;
+	lane->batch = lane->batch == &lane->batches[0] ? &lane->batches[1] : &lane->batches[0];
 	return 0;
 }
 
@@ -291,21 +378,16 @@ static int step(struct lane *lane, struct fault *fault)
 {
 	if (ensure_clients(lane, fault) < 0)
 		return -1;
-	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, FETCH_MS, fault) < 0) {
+	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, lane->executed ? 0 : FETCH_MS, fault) < 0) {
 		lane->intake_broken = true;
 		return -1;
 	}
 	lane->served_at_ms = clock_monotonic_ms();
-	if (intake_serial(lane->intake) != lane->serial)
+	if (lane->executed == NULL && intake_serial(lane->intake) != lane->serial)
 		return takeover_run(lane, fault);
-	batch_fetch(lane);
-	if (lane->count > 0) {
-		failpoint("poll");
-		if (run_batch(lane, fault) < 0)
-			return -1;
-		failpoint("batch-end");
-	}
-	return takeover_tend(lane, fault);
+	if (check_assignment(lane, fault) < 0)
+		return -1;
+	return run_batches(lane, fault);
 }
 
 /* ---- the way back ---- */
@@ -354,9 +436,22 @@ static bool is_fenced_too_often(struct lane *lane)
 	return true;
 }
 
-/* Drops the batch and makes the next round start over. -1: give up. */
+static void drop_batches(struct lane *lane)
+{
+	execute_abandon(lane);
+	if (lane->intake)
+		intake_release_all(lane->intake);
+	lane->executed = NULL;
+	for (size_t i = 0; i < BATCHES; i++) {
+		lane->batches[i].count = 0;
+		arena_reset(lane->batches[i].arena);
+	}
+}
+
+/* Drops what is in hand and makes the next round start over. -1: give up. */
 static int recover(struct lane *lane, const struct fault *fault)
 {
+	drop_batches(lane);
 	if (fault->kind == FAULT_STOP)
 		return 0;
 	log_fault(lane, fault);
@@ -364,14 +459,11 @@ static int recover(struct lane *lane, const struct fault *fault)
 		return -1;
 	lane->failures++;
 	lane->serial = 0;
-	lane->count = 0;
 	breaker_dropped(&lane->breaker);
 	if (fault->kind == FAULT_FENCED && ++lane->refusals % FENCED_WITHOUT_REVOKE == 0)
 		lane->intake_broken = true; /* the group says we are out, and yet no revoke comes: join anew */
-	if (lane->intake) {
-		intake_release(lane->intake);
+	if (lane->intake)
 		intake_stop(lane->intake);
-	}
 	lane_pause(lane, lane->breaker.open ? BREAKER_PAUSE_MS : fault->kind == FAULT_FENCED ? FENCED_PAUSE_MS : backoff_ms(lane->failures));
 	return 0;
 }
@@ -393,11 +485,9 @@ int lane_run(struct lane *lane)
 	struct fault fault = { 0 };
 	int status = 0;
 
-	while (status == 0 && !lane_is_stopping(lane)) {
+	while (status == 0 && (lane->executed || !lane_is_stopping(lane))) {
 		if (step(lane, &fault) < 0)
 			status = recover(lane, &fault);
-		if (lane->intake)
-			intake_release(lane->intake);
 		arena_reset(lane->arena);
 	}
 	leave(lane);

@@ -1,5 +1,5 @@
 /* What the parts of a lane share: lane.c (the loop and the way back from faults), takeover.c (from assigned to running),
- * batch.c (fetch, decode, check), execute.c (the PostgreSQL side: splitting and the breaker). */
+ * batch.c (fetch, decode, check), execute.c (the PostgreSQL side: splitting and the breaker, the time it takes). */
 #ifndef LANE_PARTS_H
 #define LANE_PARTS_H
 
@@ -14,6 +14,7 @@
 #include "fault.h"
 #include "lane.h"
 #include "outlet.h"
+#include "pace.h"
 #include "record.h"
 #include "store.h"
 
@@ -29,7 +30,18 @@ struct partition {
 	int32_t id;
 	enum partition_state state;
 	int64_t epoch;
-	int64_t start; /* offset it was started from */
+	int64_t start; /* the results of all offsets below are published */
+};
+
+/* Records from fetched to published. */
+struct batch {
+	struct arena *arena; /* all it refers to, but the records, which are the intake's */
+	struct job *jobs;
+	struct job **order;  /* pointers to jobs, for the store */
+	size_t count;
+	struct batch_offset *offsets;
+	struct fence_partition *fences;
+	size_t offset_count;
 };
 
 struct lane {
@@ -57,15 +69,15 @@ struct lane {
 	bool unconfirmed;        /* more is published than confirmed_offset says */
 	int64_t confirm_at_ms;
 
-	/* The batch. */
-	struct job *jobs;
-	struct job **order; /* pointers to jobs, for the store */
-	size_t count;
-	uint32_t *traces;   /* hash table of the batch's (account group, trace): job index + 1 */
-	size_t trace_slots; /* a power of two */
-	struct batch_offset *offsets;
-	struct fence_partition *fences;
-	size_t offset_count;
+	/* While Kafka commits one batch, PostgreSQL works on the next. */
+	struct batch batches[2];
+	struct batch *batch;    /* being fetched and executed */
+	struct batch *executed; /* its transaction in PostgreSQL is committed: to be published; NULL: there is none */
+	bool sent;              /* the whole batch to PostgreSQL, whose answer is still to be received */
+	int64_t sent_at_ms;
+	struct pace pace;
+	uint32_t *traces;       /* hash table of the batch's (account group, trace): job index + 1 */
+	size_t trace_slots;     /* a power of two */
 
 	/* Waiting. */
 	bool abandonable;        /* what is waited for may be given up when a stop is asked for */
@@ -86,22 +98,30 @@ void lane_begin_wait(struct lane *lane, bool abandonable);
 /* Serves the consumer for that long, ending early when a stop is asked for or the assignment changes. */
 void lane_pause(struct lane *lane, int64_t ms);
 struct partition *lane_find_partition(struct lane *lane, int32_t id);
+/* Room for a batch of that many partitions; what is in it is dropped. */
+void lane_size_batches(struct lane *lane, size_t partitions);
 
 /* takeover.c: claims, checks, positions and starts what is assigned; halts, alone, what cannot be started. */
 int takeover_run(struct lane *lane, struct fault *fault) MUST_CHECK;
+/* Whether something is to be done that needs every executed batch to be published first. */
+bool takeover_is_due(const struct lane *lane);
 /* Between batches: confirms what is published; commits held offsets again before they expire; looks for orders to resume
  * halted partitions. */
 int takeover_tend(struct lane *lane, struct fault *fault) MUST_CHECK;
-/* A batch is through: to be confirmed when nothing follows it. */
+/* A batch is through: to be confirmed soon. */
 void takeover_note_progress(struct lane *lane);
 /* Before leaving: confirms what is published, within wait_ms; if that fails, nothing is lost by it. */
 void takeover_confirm_last(struct lane *lane, int64_t wait_ms);
 
 /* batch.c */
-void batch_fetch(struct lane *lane); /* fills jobs[0, count) from what the intake has ready */
-void batch_log(const struct lane *lane);
+void batch_fetch(struct lane *lane); /* fills lane->batch from what the intake has ready */
+void batch_log(const struct batch *batch);
 
-/* execute.c: every executable job gets its result, or the batch is to be dropped. */
+/* execute.c: sends lane->batch to PostgreSQL and returns; what fails is told by execute_batch. */
+void execute_send(struct lane *lane);
+/* Every executable job of lane->batch gets its result, or the batch is to be dropped. */
 int execute_batch(struct lane *lane, struct fault *fault) MUST_CHECK;
+/* Waits for the answer to what was sent, and forgets it. */
+void execute_abandon(struct lane *lane);
 
 #endif

@@ -144,13 +144,19 @@ static int wait_for(struct pg *pg, short events, int timeout_ms, struct fault *f
 	return fault_set(fault, FAULT_STOP, "stopped while waiting for PostgreSQL");
 }
 
-/* Until everything queued is written. What the server sends meanwhile is read, or both sides could block. */
-static int write_out(struct pg *pg, struct fault *fault)
+/* Until everything queued is written, or the time is over (-1: never). What the server sends meanwhile is read, or both
+ * sides could block. */
+static int write_out(struct pg *pg, int timeout_ms, struct fault *fault)
 {
+	int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
 	int left;
 
 	while ((left = PQflush(pg->conn)) == 1) {
-		if (wait_for(pg, POLLIN | POLLOUT, WAIT_MS, fault) < 0)
+		int64_t left_ms = timeout_ms < 0 ? WAIT_MS : deadline_ms - clock_monotonic_ms();
+
+		if (left_ms <= 0)
+			return 0;
+		if (wait_for(pg, POLLIN | POLLOUT, left_ms < WAIT_MS ? (int)left_ms : WAIT_MS, fault) < 0)
 			return -1;
 		if (!PQconsumeInput(pg->conn))
 			return lose(pg, fault);
@@ -160,7 +166,7 @@ static int write_out(struct pg *pg, struct fault *fault)
 
 static int next_result(struct pg *pg, PGresult **result, struct fault *fault)
 {
-	if (write_out(pg, fault) < 0)
+	if (write_out(pg, -1, fault) < 0)
 		return -1;
 	while (PQisBusy(pg->conn)) {
 		if (wait_for(pg, POLLIN, WAIT_MS, fault) < 0)
@@ -401,15 +407,15 @@ int pg_flush(struct pg *pg, struct fault *fault)
 {
 	if (!PQsendFlushRequest(pg->conn))
 		return lose(pg, fault);
-	return write_out(pg, fault);
+	return write_out(pg, -1, fault);
 }
 
-int pg_sync(struct pg *pg, struct fault *fault)
+int pg_sync(struct pg *pg, int timeout_ms, struct fault *fault)
 {
 	if (!PQpipelineSync(pg->conn))
 		return lose(pg, fault);
 	pg->synced = true;
-	return write_out(pg, fault);
+	return write_out(pg, timeout_ms, fault);
 }
 
 int pg_receive(struct pg *pg, PGresult **result, struct fault *fault)
@@ -443,7 +449,7 @@ int pg_finish(struct pg *pg, struct fault *fault)
 
 	if (!pg->piped)
 		return 0;
-	if (!pg->synced && pg_sync(pg, fault) < 0)
+	if (!pg->synced && pg_sync(pg, -1, fault) < 0)
 		return -1;
 	for (int nulls = 0; !ended && nulls < 2;) {
 		PGresult *result;

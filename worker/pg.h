@@ -73,8 +73,9 @@ void pg_array_end(struct pg_params *params);
 int pg_send(struct pg *pg, const char *prepared, const char *sql, const struct pg_params *params, struct fault *fault) MUST_CHECK;
 /* Writes out everything queued and asks the server to answer what it has, without ending the pipeline. */
 int pg_flush(struct pg *pg, struct fault *fault) MUST_CHECK;
-/* The same, ending the pipeline: the answers may now be received. */
-int pg_sync(struct pg *pg, struct fault *fault) MUST_CHECK;
+/* The same, ending the pipeline: the answers may now be received. What cannot be written within that time (-1: however long
+ * it takes) is written when the answers are. */
+int pg_sync(struct pg *pg, int timeout_ms, struct fault *fault) MUST_CHECK;
 /* The next statement's answer; result (if not NULL) receives its rows, to be freed with pg_result_free. */
 int pg_receive(struct pg *pg, struct pg_result **result, struct fault *fault) MUST_CHECK;
 /* Drops the answers that were not received and leaves the pipeline. Closes the connection if that is not possible. */

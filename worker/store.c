@@ -11,11 +11,31 @@
 #include "pg.h"
 #include "sql.h"
 
+#define WRITE_MS 20 /* a server that does not read meanwhile has locks to wait for */
+
+enum stage { STAGE_BEGIN, STAGE_FENCE, STAGE_LOCK, STAGE_EXECUTE, STAGE_CONSTRAINTS, STAGE_END, STAGES };
+
+/* A batch's transaction, from store_send to store_receive. */
+struct execution {
+	struct store *store;
+	const struct fence *fence; /* while it is sent */
+	struct job **jobs; /* the executable ones */
+	size_t count;
+	enum store_end end;
+	enum stage stage; /* whose answer is awaited */
+	bool sent;        /* all of it */
+	bool received;    /* all answers */
+	bool failed;
+	struct fault fault;
+	struct pg_result *results[STAGES];
+};
+
 struct store {
 	struct pg *pg;
 	char *database, *application, *group, *transactional_id;
 	struct store_settings settings; /* numbers; its texts are the copies above */
 	struct pg_params params;
+	struct execution execution;
 };
 
 static char *copy_text(const char *text)
@@ -46,6 +66,8 @@ void store_free(struct store *store)
 {
 	if (store == NULL)
 		return;
+	for (int stage = 0; stage < STAGES; stage++)
+		pg_result_free(store->execution.results[stage]);
 	pg_free(store->pg);
 	pg_params_free(&store->params);
 	free(store->database);
@@ -286,7 +308,7 @@ static int run_one(struct store *store, const char *prepared, struct pg_result *
 {
 	*result = NULL;
 	(void)pg_commit_was_doubtful(store->pg);
-	if (pg_send(store->pg, prepared, NULL, &store->params, fault) < 0 || pg_sync(store->pg, fault) < 0 ||
+	if (pg_send(store->pg, prepared, NULL, &store->params, fault) < 0 || pg_sync(store->pg, -1, fault) < 0 ||
 	    pg_receive(store->pg, result, fault) < 0 || pg_finish(store->pg, fault) < 0) {
 		pg_result_free(*result);
 		*result = NULL;
@@ -370,7 +392,7 @@ int store_claim(struct store *store, const char *cluster_id, const char *topic, 
 	if (!pg_connected(store->pg))
 		return not_connected(fault);
 	failpoint("claim-before");
-	if (send_claim(store, cluster_id, topic, claims, n, fault) < 0 || pg_sync(store->pg, fault) < 0 ||
+	if (send_claim(store, cluster_id, topic, claims, n, fault) < 0 || pg_sync(store->pg, -1, fault) < 0 ||
 	    pg_receive(store->pg, NULL, fault) < 0 || pg_receive(store->pg, &rows, fault) < 0 ||
 	    pg_receive(store->pg, &others, fault) < 0) {
 		bool locked = strcmp(fault->sqlstate, "55P03") == 0;
@@ -742,19 +764,6 @@ static void add_commands(struct store *store, struct job *const *jobs, size_t n)
 	pg_add_int4(params, store->settings.audience_leads_max);
 }
 
-enum stage { STAGE_BEGIN, STAGE_FENCE, STAGE_LOCK, STAGE_EXECUTE, STAGE_CONSTRAINTS, STAGE_END, STAGES };
-
-struct execution {
-	struct store *store;
-	const struct fence *fence;
-	struct job **jobs; /* the executable ones */
-	size_t count;
-	enum store_end end;
-	enum stage stage; /* whose answer is awaited */
-	bool sent;        /* all of it */
-	struct pg_result *results[STAGES];
-};
-
 static bool is_skipped(const struct execution *execution, enum stage stage)
 {
 	if (stage == STAGE_CONSTRAINTS)
@@ -795,6 +804,17 @@ static int receive_stage(struct execution *execution, enum stage stage, struct f
 	return pg_receive(execution->store->pg, &execution->results[stage], fault);
 }
 
+static int receive_stages(struct execution *execution, enum stage first, struct fault *fault)
+{
+	for (enum stage stage = first; stage < STAGES; stage++)
+		if (!is_skipped(execution, stage) && receive_stage(execution, stage, fault) < 0)
+			return -1;
+	execution->received = true;
+	if (execution->end != STORE_ROLLBACK)
+		failpoint("commit-after");
+	return 0;
+}
+
 /* Failpoints between two statements: each is answered before the next is sent. */
 static int step_stage(struct execution *execution, enum stage stage, struct fault *fault)
 {
@@ -810,7 +830,7 @@ static int step_stage(struct execution *execution, enum stage stage, struct faul
 	return 0;
 }
 
-static int run_stages(struct execution *execution, struct fault *fault)
+static int send_stages(struct execution *execution, struct fault *fault)
 {
 	bool stepwise = failpoint_inside_pipeline(), commit = execution->end != STORE_ROLLBACK;
 
@@ -824,16 +844,11 @@ static int run_stages(struct execution *execution, struct fault *fault)
 			return -1;
 	}
 	execution->sent = true; /* some of it may be, also when this fails */
-	if (pg_sync(execution->store->pg, fault) < 0)
+	if (pg_sync(execution->store->pg, WRITE_MS, fault) < 0)
 		return -1;
 	if (commit)
 		failpoint("commit-sent");
-	for (enum stage stage = stepwise ? STAGE_END : STAGE_BEGIN; stage < STAGES; stage++)
-		if (!is_skipped(execution, stage) && receive_stage(execution, stage, fault) < 0)
-			return -1;
-	if (commit)
-		failpoint("commit-after");
-	return 0;
+	return stepwise ? receive_stages(execution, STAGE_END, fault) : 0;
 }
 
 /* An error is the commands' own only where their statement or the commit raised it; until the fence has passed, and when
@@ -863,34 +878,59 @@ static void read_results(const struct execution *execution, struct job **jobs, s
 			     execution->store->settings.audience_leads_max, arena);
 }
 
-int store_execute(struct store *store, const struct fence *fence, struct job **jobs, size_t n, enum store_end end,
-		  struct arena *arena, struct fault *fault)
+void store_send(struct store *store, const struct fence *fence, struct job **jobs, size_t n, enum store_end end,
+		struct arena *arena)
 {
-	struct execution execution = { .store = store, .fence = fence, .end = end };
-	int done = -1;
+	struct execution *execution = &store->execution;
 
-	if (!pg_connected(store->pg))
-		return not_connected(fault);
-	execution.jobs = arena_array(arena, n, sizeof(struct job *));
+	*execution = (struct execution){ .store = store, .fence = fence, .end = end };
+	execution->jobs = arena_array(arena, n, sizeof(struct job *));
 	for (size_t i = 0; i < n; i++)
 		if (jobs[i]->executable)
-			execution.jobs[execution.count++] = jobs[i];
-	if (run_stages(&execution, fault) < 0) {
-		classify_stage(&execution, fault);
-		if (execution.sent && end != STORE_ROLLBACK && !pg_connected(store->pg))
-			log_doubt("the connection broke before a COMMIT was answered");
-		give_up(store, fault);
-	} else if (end == STORE_ROLLBACK || be_sure(store, fault) == 0) {
+			execution->jobs[execution->count++] = jobs[i];
+	if (!pg_connected(store->pg))
+		execution->failed = not_connected(&execution->fault) < 0;
+	else
+		execution->failed = send_stages(execution, &execution->fault) < 0;
+}
+
+static int fail_execution(struct execution *execution, struct fault *fault)
+{
+	struct store *store = execution->store;
+
+	classify_stage(execution, fault);
+	if (execution->sent && execution->end != STORE_ROLLBACK && !pg_connected(store->pg))
+		log_doubt("the connection broke before a COMMIT was answered");
+	return give_up(store, fault);
+}
+
+int store_receive(struct store *store, struct job **jobs, size_t n, struct arena *arena, struct fault *fault)
+{
+	struct execution *execution = &store->execution;
+	int done = -1;
+
+	*fault = execution->fault;
+	if (execution->failed || (!execution->received && receive_stages(execution, STAGE_BEGIN, fault) < 0)) {
+		fail_execution(execution, fault);
+	} else if (execution->end == STORE_ROLLBACK || be_sure(store, fault) == 0) {
 		struct fault late;
 
 		done = 0; /* the commit is known; a connection that breaks now is closed, and was not needed any more */
 		if (pg_connected(store->pg) && pg_finish(store->pg, &late) < 0)
 			pg_close(store->pg);
-		read_results(&execution, jobs, n, arena);
+		read_results(execution, jobs, n, arena);
 	}
 	for (int stage = 0; stage < STAGES; stage++)
-		pg_result_free(execution.results[stage]);
+		pg_result_free(execution->results[stage]);
+	*execution = (struct execution){ 0 };
 	return done;
+}
+
+int store_execute(struct store *store, const struct fence *fence, struct job **jobs, size_t n, enum store_end end,
+		  struct arena *arena, struct fault *fault)
+{
+	store_send(store, fence, jobs, n, end, arena);
+	return store_receive(store, jobs, n, arena, fault);
 }
 
 /* ---- check ---- */

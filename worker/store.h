@@ -96,7 +96,14 @@ enum store_end {
 
 /* One transaction: fence, lock the rate-limit rows, the set-based statement for the executable ones of jobs (no two of one
  * (accountGroupId, traceId)), end. On success each executable job has its result (result.processed_at_ms for all jobs, by
- * PostgreSQL's clock; data or error) and reason. Text is in the arena. On failure no result was touched. */
+ * PostgreSQL's clock; data or error) and reason. Text is in the arena. On failure no result was touched.
+ *
+ * In two halves, between which PostgreSQL works alone, and nothing else may be asked of the store: store_send says what is
+ * to be done (jobs and their commands stay as they are until then) and waits no longer than its bytes take to be written;
+ * what fails is told by store_receive, with the same jobs. */
+void store_send(struct store *store, const struct fence *fence, struct job **jobs, size_t n, enum store_end end,
+		struct arena *arena);
+int store_receive(struct store *store, struct job **jobs, size_t n, struct arena *arena, struct fault *fault) MUST_CHECK;
 int store_execute(struct store *store, const struct fence *fence, struct job **jobs, size_t n, enum store_end end,
 		  struct arena *arena, struct fault *fault) MUST_CHECK;
 

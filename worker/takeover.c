@@ -26,7 +26,7 @@
 #define ORDERS_CHECK_MS 2000
 #define LEADERLESS_MS 5000     /* until partitions whose leader did not answer are tried again; doubled each time, up to */
 #define LEADERLESS_MAX_MS 60000
-#define CONFIRM_MS 1000        /* without a batch */
+#define CONFIRM_MS 1000        /* after a batch was published */
 
 static const char *const state_names[] = { "assigned", "claimed", "positioned", "running", "halted" };
 
@@ -63,13 +63,10 @@ static void take_assignment(struct lane *lane)
 	size_t n = intake_partitions(lane->intake, &ids);
 
 	free(lane->partitions);
-	free(lane->offsets);
-	free(lane->fences);
 	lane->partitions = calloc(n + 1, sizeof *lane->partitions);
-	lane->offsets = calloc(n + 1, sizeof *lane->offsets);
-	lane->fences = calloc(n + 1, sizeof *lane->fences);
-	if (lane->partitions == NULL || lane->offsets == NULL || lane->fences == NULL)
+	if (lane->partitions == NULL)
 		abort();
+	lane_size_batches(lane, n);
 	for (size_t i = 0; i < n; i++)
 		lane->partitions[i].id = ids[i];
 	qsort(lane->partitions, n, sizeof *lane->partitions, compare_partitions);
@@ -296,12 +293,14 @@ int takeover_run(struct lane *lane, struct fault *fault)
 
 void takeover_note_progress(struct lane *lane)
 {
+	if (lane->unconfirmed)
+		return;
 	lane->unconfirmed = true;
 	lane->confirm_at_ms = clock_monotonic_ms() + CONFIRM_MS;
 }
 
-/* A batch's fence confirms what came before it. Confirming the last batch as well means that offsets which a person sets
- * back make no command answered twice. */
+/* A batch's fence confirms what was published before it. Confirming the last batches of a partition as well means that
+ * offsets which a person sets back make no command answered twice. */
 static int confirm(struct lane *lane, struct fault *fault)
 {
 	struct fence_partition *partitions = arena_array(lane->arena, lane->partition_count + 1, sizeof *partitions);
@@ -384,6 +383,35 @@ static int halt_unreadable(struct lane *lane, int32_t id, const char *what, stru
 	return -1;
 }
 
+static bool is_confirm_due(const struct lane *lane, int64_t now)
+{
+	return lane->unconfirmed && now >= lane->confirm_at_ms && lane->partition_count > lane->halted_count;
+}
+
+static bool is_recommit_due(const struct lane *lane, int64_t now)
+{
+	return lane->partition_count > lane->halted_count && now >= lane->recommit_at_ms;
+}
+
+static bool is_leaderless_retry_due(const struct lane *lane, int64_t now)
+{
+	return lane->leaderless_retry_at_ms > 0 && now >= lane->leaderless_retry_at_ms;
+}
+
+static bool is_orders_check_due(const struct lane *lane, int64_t now)
+{
+	return lane->partition_count > 0 && now >= lane->orders_check_at_ms;
+}
+
+bool takeover_is_due(const struct lane *lane)
+{
+	int64_t now = clock_monotonic_ms();
+	int32_t id;
+
+	return is_confirm_due(lane, now) || is_recommit_due(lane, now) || is_leaderless_retry_due(lane, now) ||
+	       is_orders_check_due(lane, now) || intake_find_unreadable(lane->intake, &id) != NULL;
+}
+
 int takeover_tend(struct lane *lane, struct fault *fault)
 {
 	int64_t now = clock_monotonic_ms();
@@ -393,15 +421,15 @@ int takeover_tend(struct lane *lane, struct fault *fault)
 	unreadable = intake_find_unreadable(lane->intake, &id);
 	if (unreadable)
 		return halt_unreadable(lane, id, unreadable, fault);
-	if (lane->unconfirmed && now >= lane->confirm_at_ms && lane->partition_count > lane->halted_count) {
+	if (is_confirm_due(lane, now)) {
 		lane_begin_wait(lane, true);
 		return confirm(lane, fault);
 	}
-	if (lane->partition_count > lane->halted_count && now >= lane->recommit_at_ms)
+	if (is_recommit_due(lane, now))
 		return recommit(lane, fault);
-	if (lane->leaderless_retry_at_ms > 0 && now >= lane->leaderless_retry_at_ms)
+	if (is_leaderless_retry_due(lane, now))
 		start_over(lane);
-	else if (lane->partition_count > 0 && now >= lane->orders_check_at_ms)
+	else if (is_orders_check_due(lane, now))
 		return look_for_resume_orders(lane, fault);
 	return 0;
 }

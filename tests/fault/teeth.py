@@ -118,8 +118,9 @@ class Stage(harness.World):
 
     # What scenes are made of
 
-    def worker(self, slot, fail=None, member=BRIEF):
-        worker = harness.Worker(self, slot, args=[*member, *PATIENT], fail=fail, env={"CAMPAIGN_LOG_LEVEL": "debug"})
+    def worker(self, slot, fail=None, member=BRIEF, batch=500):
+        worker = harness.Worker(self, slot, args=[*member, *PATIENT, "--batch", str(batch)], fail=fail,
+                                env={"CAMPAIGN_LOG_LEVEL": "debug"})
         worker.args[0] = self.program
         self.workers.append(worker)
         worker.start()
@@ -356,6 +357,15 @@ def died_behind_endtxn(stage):
     died(stage, step="endtxn-after")
 
 
+def died_with_a_batch_ahead(stage):
+    """A worker dies in its Kafka transaction, when PostgreSQL has committed the batch behind it as well."""
+    stage.ask(2)
+    worker = stage.worker("one", fail="ktx-begin:sleep:1:1500,produce:kill:1", batch=1)
+    worker.wait(30)
+    worker.fail = None
+    worker.start()
+
+
 def died_and_key_revoked(stage):
     died(stage, stage.revoke_keys, step="commit-after")
 
@@ -414,6 +424,7 @@ SCENES = [
     ("commit-assumed", session_ended),
     ("no-confirmed-offset", offsets_set_back),
     ("no-rewind", producer_fenced),
+    ("confirmed-ahead", died_with_a_batch_ahead),
 ]
 # What a scene may run into on a machine that is too slow for it, or with a mutant that has lost its way.
 DISTURBED = (AssertionError, OSError, ValueError, psycopg2.Error, confluent_kafka.KafkaException,

@@ -100,7 +100,8 @@ static void test_defaults(void **state)
 	assert_null(config.schemas);
 	assert_int_equal(config.lanes, 1);
 	assert_int_equal(config.batch, 500);
-	assert_int_equal(config.batch_bytes, 8 << 20);
+	assert_int_equal(config.memory, 32 << 20);
+	assert_int_equal(config.batch_bytes, (20 << 20) / 8);
 	assert_int_equal(config.drain_ms, 25000);
 	assert_int_equal(config.breaker, 5);
 	assert_int_equal(config.lock_timeout_ms, 2000);
@@ -116,12 +117,13 @@ static void test_defaults(void **state)
 static void test_command_line(void **state)
 {
 	(void)state;
-	assert_int_equal(load("run --lanes 4 --batch=7 -b a:1,b:2 --once -Xdebug=all -X sasl.username=x=y --batch-bytes 64KiB "
+	assert_int_equal(load("run --lanes 4 --batch=7 -b a:1,b:2 --once -Xdebug=all -X sasl.username=x=y --memory 16MiB "
 			      "--log-format json --log-level=debug file -- --lanes 9"), 0);
 	assert_int_equal(config.lanes, 4);
 	assert_int_equal(config.batch, 7);
 	assert_string_equal(config.brokers, "a:1,b:2");
-	assert_int_equal(config.batch_bytes, 65536);
+	assert_int_equal(config.memory, 16 << 20);
+	assert_int_equal(config.batch_bytes, 1 << 19);
 	assert_int_equal(config.log_format, LOG_JSON);
 	assert_int_equal(config.log_level, LEVEL_DEBUG);
 	assert_string_equal(property("debug"), "all");
@@ -148,8 +150,8 @@ static void test_malformed(void **state)
 	refused("--lanes 1.5", "lanes", NULL);
 	refused("--lanes=", "lanes", "\"\"", NULL);
 	refused("--lanes 99999999999999999999", "lanes", NULL);
-	refused("--batch-bytes 9223372036854775807MiB", "batch-bytes", NULL);
-	refused("--batch-bytes 1KiB", "batch-bytes", "65536 to 67108864", "MiB", NULL);
+	refused("--memory 9223372036854775807MiB", "memory", NULL);
+	refused("--memory 1KiB", "memory", "13107200 to 1073741824", "MiB", NULL);
 	refused("--lanes 1KiB", "lanes", NULL);
 	refused("--lanes", "lanes (command line): has no value", NULL);
 	refused("-X", "has no value", NULL);
@@ -372,7 +374,8 @@ static void test_example(void **state)
 	snprintf(args, sizeof args, "--config %s", path_of("example.conf"));
 	assert_int_equal(load(args), 0);
 	assert_int_equal(config.lanes, 1);
-	assert_int_equal(config.batch_bytes, 8 << 20);
+	assert_int_equal(config.memory, 32 << 20);
+	assert_int_equal(config.batch_bytes, (20 << 20) / 8);
 	assert_int_equal(config.property_count, 3);
 }
 
@@ -384,7 +387,7 @@ static void print_worker_help(void)
 static void test_documentation(void **state)
 {
 	static const char *const names[] = { "brokers", "group", "instance", "commands", "results", "dead-letters", "database",
-		"lanes", "batch", "batch-bytes", "drain-ms", "schemas", "breaker", "lock-timeout-ms", "statement-timeout-ms",
+		"lanes", "batch", "batch-ms", "memory", "drain-ms", "schemas", "breaker", "lock-timeout-ms", "statement-timeout-ms",
 		"audience-leads-max", "dead-letter-bytes", "log-format", "log-level", "config", "kafka-file" };
 	char option[64], *text;
 
