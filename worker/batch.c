@@ -180,6 +180,8 @@ static void log_job(const struct job *job)
 	enum log_level level = job->reason == REASON_DATABASE_ERROR ? LEVEL_ERROR :
 			       job->dead_letter || job->reason == REASON_ROWS_LOCKED ? LEVEL_WARN : LEVEL_DEBUG;
 
+	if (!log_is_on(level))
+		return;
 	log_event(level, job->dead_letter ? "dead_letter" : job->reason == REASON_NONE ? "accepted" : "refused",
 		  describe_outcome(job), "traceId", job->answerable ? job->result.trace_id : NULL, "reason",
 		  job->reason == REASON_NONE ? NULL : info->word, "accountGroupId", job->result.account_group_id, "key",

@@ -1,6 +1,8 @@
 #include "command.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -9,6 +11,8 @@
 #include <openssl/evp.h>
 
 #include "utf8.h"
+
+#define ID_RANDOM_BYTES (CAMPAIGN_ID_CHARS / 2 - 4) /* of an id, behind the seconds */
 
 /* The reference knows codes; reasons tell apart what shares a code. A word, once published, keeps its meaning. */
 static const struct reason_info reasons[REASON_COUNT] = {
@@ -64,9 +68,14 @@ enum reason reason_find(const char *word)
 	return reason;
 }
 
+/* Looked up: leads have more characters than all the rest of a command. */
 static bool is_id_char(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+	static const bool of_ids[UCHAR_MAX + 1] = {
+		['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['_'] = true, ['-'] = true,
+	};
+
+	return of_ids[(unsigned char)c];
 }
 
 bool id_is_well_formed(const char *id)
@@ -206,24 +215,57 @@ static void must(bool done)
 		abort();
 }
 
-static void put_length(EVP_MD_CTX *sum, size_t len)
+/* Gathers bytes: a call of libcrypto costs as much as summing some hundred of them. */
+struct sum {
+	EVP_MD_CTX *context;
+	size_t used;
+	uint8_t bytes[2048];
+};
+
+static void flush(struct sum *sum)
+{
+	must(EVP_DigestUpdate(sum->context, sum->bytes, sum->used));
+	sum->used = 0;
+}
+
+static void put(struct sum *sum, const void *bytes, size_t size)
+{
+	if (size > sizeof sum->bytes - sum->used)
+		flush(sum);
+	if (size > sizeof sum->bytes) {
+		must(EVP_DigestUpdate(sum->context, bytes, size));
+		return;
+	}
+	memcpy(sum->bytes + sum->used, bytes, size);
+	sum->used += size;
+}
+
+static void put_length(struct sum *sum, size_t len)
 {
 	const uint8_t bytes[] = { (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8), (uint8_t)len };
 
-	must(EVP_DigestUpdate(sum, bytes, sizeof bytes));
+	put(sum, bytes, sizeof bytes);
 }
 
-static void put_present(EVP_MD_CTX *sum, bool present)
+static void put_present(struct sum *sum, bool present)
 {
-	must(EVP_DigestUpdate(sum, present ? "\1" : "", 1));
+	put(sum, present ? "\1" : "", 1);
 }
 
-static void put_text(EVP_MD_CTX *sum, const char *text)
+static void put_text(struct sum *sum, const char *text)
 {
 	size_t len = strlen(text);
 
 	put_length(sum, len);
-	must(EVP_DigestUpdate(sum, text, len));
+	put(sum, text, len);
+}
+
+static EVP_MD *sha256;
+
+static void fetch_sha256(void)
+{
+	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	must(sha256 != NULL);
 }
 
 /* The bytes that are summed, in this order, lengths and counts as 4 bytes big-endian:
@@ -235,27 +277,33 @@ static void put_text(EVP_MD_CTX *sum, const char *text)
  * Drafts keep the sum: another layout would turn every redelivered command of before into a trace_reused. */
 void command_digest(const struct command *command, uint8_t digest[DIGEST_BYTES])
 {
-	EVP_MD_CTX *sum = EVP_MD_CTX_new();
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct sum sum;
 
-	must(sum && EVP_DigestInit_ex(sum, EVP_sha256(), NULL));
-	put_text(sum, command->campaign_id);
-	put_text(sum, command->audience_id);
-	put_present(sum, command->name != NULL);
+
+	pthread_once(&once, fetch_sha256); /* EVP_sha256() would be looked up each time */
+	sum.context = EVP_MD_CTX_new();
+	sum.used = 0;
+	must(sum.context && EVP_DigestInit_ex(sum.context, sha256, NULL));
+	put_text(&sum, command->campaign_id);
+	put_text(&sum, command->audience_id);
+	put_present(&sum, command->name != NULL);
 	if (command->name)
-		put_text(sum, command->name);
-	put_present(sum, command->lead_ids != NULL);
+		put_text(&sum, command->name);
+	put_present(&sum, command->lead_ids != NULL);
 	if (command->lead_ids) {
-		put_length(sum, command->lead_count);
+		put_length(&sum, command->lead_count);
 		for (size_t i = 0; i < command->lead_count; i++)
-			put_text(sum, command->lead_ids[i]);
+			put_text(&sum, command->lead_ids[i]);
 	}
-	put_present(sum, command->has_key);
+	put_present(&sum, command->has_key);
 	if (command->has_key) {
-		put_length(sum, DIGEST_BYTES);
-		must(EVP_DigestUpdate(sum, command->key_digest, DIGEST_BYTES));
+		put_length(&sum, DIGEST_BYTES);
+		put(&sum, command->key_digest, DIGEST_BYTES);
 	}
-	must(EVP_DigestFinal_ex(sum, digest, NULL));
-	EVP_MD_CTX_free(sum);
+	flush(&sum);
+	must(EVP_DigestFinal_ex(sum.context, digest, NULL));
+	EVP_MD_CTX_free(sum.context);
 }
 
 void result_describe(struct result *result, const struct command *command)
@@ -300,17 +348,31 @@ void result_accept(struct result *result, const struct campaign *campaign, bool 
 	result->draft_existed = draft_existed;
 }
 
+/* By the 32: the system call costs more than the bytes. */
+static void take_random(uint8_t bytes[ID_RANDOM_BYTES])
+{
+	static _Thread_local uint8_t pool[32 * ID_RANDOM_BYTES];
+	static _Thread_local size_t left;
+	ssize_t got;
+
+	if (left == 0) {
+		do /* up to 256 bytes come whole or not at all */
+			got = getrandom(pool, sizeof pool, 0);
+		while (got < 0 && errno == EINTR);
+		must(got == sizeof pool);
+		left = sizeof pool;
+	}
+	left -= ID_RANDOM_BYTES;
+	memcpy(bytes, pool + left, ID_RANDOM_BYTES);
+}
+
 void campaign_new_id(char id[CAMPAIGN_ID_CHARS + 1])
 {
 	static const char hex[] = "0123456789abcdef";
 	uint8_t bytes[CAMPAIGN_ID_CHARS / 2];
 	uint32_t seconds = (uint32_t)time(NULL);
-	ssize_t got;
 
-	do /* up to 256 bytes come whole or not at all */
-		got = getrandom(bytes + 4, sizeof bytes - 4, 0);
-	while (got < 0 && errno == EINTR);
-	must(got == sizeof bytes - 4);
+	take_random(bytes + 4);
 	for (int i = 0; i < 4; i++)
 		bytes[i] = (uint8_t)(seconds >> (24 - 8 * i));
 	for (size_t i = 0; i < sizeof bytes; i++) {

@@ -19,11 +19,7 @@
 #define SECRET_MAX ((size_t)64 * 1024) /* bytes of a file that a value "@path" names */
 #define LINE_MAX_BYTES 8192             /* of a settings file */
 #define BOTH (FOR_WORKER | FOR_PRODUCER)
-/* A lane without commands, and how many times a batch's bytes are there at once: in librdkafka's queue, waiting, in two
- * batches, decoded, as parameters, in libpq's buffer. Measured (tests/bench). */
-#define MEMORY_BASE (12L * 1024 * 1024)
-#define MEMORY_SHARE 8
-#define MEMORY_MIN (MEMORY_BASE + MEMORY_SHARE * 64 * 1024)
+#define MEMORY_MIN (16L * 1024 * 1024)
 
 extern char **environ;
 
@@ -673,6 +669,15 @@ static int check_topics(const struct config *config, struct fault *fault)
 	return 0;
 }
 
+/* What librdkafka fetches ahead has to last for a second (kafka.c, queued.min.messages). A batch's bytes are there several
+ * times at once: waiting, in two batches, decoded, as parameters, in libpq's buffer; and a lane without commands takes some
+ * 12 MiB, libraries included. Measured (tests/bench, memory). */
+static void share_memory(struct config *config)
+{
+	config->fetch_bytes = config->memory / 16 * 3;
+	config->batch_bytes = config->memory / 16;
+}
+
 int config_load(struct config *config, enum program program, int *argc, char **argv, struct fault *fault)
 {
 	struct loading loading = { .config = config, .arena = arena_new(0), .fault = fault };
@@ -684,7 +689,7 @@ int config_load(struct config *config, enum program program, int *argc, char **a
 		config_free(config);
 		return -1;
 	}
-	config->batch_bytes = program == FOR_WORKER ? (config->memory - (int)MEMORY_BASE) / MEMORY_SHARE : 0;
+	share_memory(config);
 	return 0;
 }
 

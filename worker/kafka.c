@@ -166,7 +166,7 @@ static bool has_zstd(const rd_kafka_conf_t *conf)
 static int set_derived(rd_kafka_conf_t *conf, const struct config *config, enum kafka_client client, struct fault *fault)
 {
 	bool consumes = client == KAFKA_CONSUMER, produces = (1 << client) & PRODUCERS;
-	int kbytes = config->batch_bytes / 1024, message_bytes = config->dead_letter_bytes + 100000;
+	int kbytes = config->fetch_bytes / 1024, message_bytes = config->dead_letter_bytes + 100000;
 	const char *program = config->program == FOR_PRODUCER ? "campaign-producer" : "campaign-worker";
 	char client_id[128], number[16];
 

@@ -238,6 +238,11 @@ static void line_write(const struct line *line)
 	pthread_mutex_unlock(&log_state.lock);
 }
 
+bool log_is_on(enum log_level level)
+{
+	return level >= log_state.least;
+}
+
 void log_event(enum log_level level, const char *event, const char *msg, ...)
 {
 	static const char *const names[] = { "debug", "info", "warn", "error" };

@@ -4,6 +4,7 @@
 #ifndef LOG_H
 #define LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
@@ -24,6 +25,9 @@ void log_set_clock(int64_t (*now_ms)(void));
  * act on.) msg: a sentence for a person. Then pairs of const char *key, const char *value, ended by NULL; a NULL value is left
  * out. Values may hold any bytes. */
 void log_event(enum log_level level, const char *event, const char *msg, ...) __attribute__((sentinel));
+
+/* Whether a line of that level would be written: to spare the trouble of making its values. */
+bool log_is_on(enum log_level level);
 
 /* An integer as text, for use in an argument list: log_int((char[LOG_INT_SIZE]){0}, n). */
 #define LOG_INT_SIZE 24

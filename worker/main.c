@@ -1,6 +1,7 @@
 /* campaign-worker: run, check, migrate, topics, resume. The only file that exits. */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -96,6 +97,16 @@ static void free_lanes(struct worker_thread *threads, int n)
 	free(threads);
 }
 
+/* glibc gives each of librdkafka's threads a heap of its own; what one allocates and another frees stays with the first. */
+static void bound_heaps(int lanes)
+{
+#ifdef M_ARENA_MAX
+	mallopt(M_ARENA_MAX, lanes + 1);
+#else
+	(void)lanes;
+#endif
+}
+
 static int command_run(const struct config *config)
 {
 	struct worker_thread *threads = calloc((size_t)config->lanes, sizeof *threads);
@@ -104,6 +115,7 @@ static int command_run(const struct config *config)
 
 	if (threads == NULL)
 		abort();
+	bound_heaps(config->lanes);
 	install_signals();
 	srand((unsigned)(getpid() ^ clock_wall_ms())); /* jitter: workers must not all come back at once */
 	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",

@@ -165,9 +165,10 @@ static int holds(struct pg *pg, const char *condition, bool *yes, struct fault *
 }
 
 /* Plans are made once and for all sizes of tables: every access is meant to be an index look-up (worker/sql/execute.sql),
- * also where the tables were empty when it was planned; and a subplan of as many rows as the statement allows (1000) is
- * hashed, also with the smallest work_mem. Written as statements, because poolers refuse start-up parameters.
- * client_connection_check_interval: a statement that waits for a lock must not run after its client is gone. */
+ * also where the tables were empty when it was planned. work_mem: the statement's own rows stay in memory, also those of
+ * commands of a thousand leads each, and a subplan of as many rows as it allows (1000) is hashed. Written as statements,
+ * because poolers refuse start-up parameters. client_connection_check_interval: a statement that waits for a lock must not
+ * run after its client is gone. */
 static int set_up_session(struct store *store, struct fault *fault)
 {
 	const struct store_settings *s = &store->settings;
@@ -177,7 +178,7 @@ static int set_up_session(struct store *store, struct fault *fault)
 		 "SET search_path = pg_catalog, public, pg_temp; SET TimeZone = 'UTC'; SET client_min_messages = warning;"
 		 "SET lock_timeout = %d; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d;"
 		 "SET client_connection_check_interval = 500; SET plan_cache_mode = force_generic_plan; SET jit = off;"
-		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET hash_mem_multiplier = 2",
+		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET work_mem = '32MB'",
 		 s->lock_timeout_ms, s->statement_timeout_ms, s->idle_in_transaction_ms);
 	return pg_run(store->pg, sql, fault);
 }

@@ -379,7 +379,7 @@ static void test_record_as_it_was_sent(void **state)
 /* Runs last on its consumer: large records fill the bytes' room long before the records'. */
 static void test_never_more_than_the_bytes(void **state)
 {
-	static char large[40000];
+	static char large[600000];
 	struct intake *intake = intakes[FETCHING];
 	struct position position = { .partition = 1 };
 	struct record record;
@@ -388,7 +388,7 @@ static void test_never_more_than_the_bytes(void **state)
 
 	(void)state;
 	assert_int_equal(intake_positions(intake, &position, 1, 5000, &fault), 0);
-	for (int i = 0; i < 10; i++)
+	for (int i = 0; i < 7; i++)
 		produce(1, "k", 1, large, sizeof large, NULL);
 	assert_int_equal(rd_kafka_flush(cluster.rk, 5000), 0);
 	begin(intake, &(struct start){ 1, position.high }, 1);
@@ -399,14 +399,14 @@ static void test_never_more_than_the_bytes(void **state)
 		poll_once(intake, 0);
 	for (; intake_peek(intake, arena, &record); n++)
 		intake_take(intake);
-	assert_in_range(n, 2, 2 + 4); /* the memory is for 64 KiB, and one may come along with each poll */
-	for (int tries = 0; n < 10 && tries < 100; tries++) {
+	assert_in_range(n, 2, 2 + 4); /* the memory is for 1 MiB, and one may come along with each poll */
+	for (int tries = 0; n < 7 && tries < 100; tries++) {
 		end_batch(intake);
 		poll_once(intake, 20);
 		for (; intake_peek(intake, arena, &record); n++)
 			intake_take(intake);
 	}
-	assert_int_equal(n, 10);
+	assert_int_equal(n, 7);
 	intake_stop(intake);
 	end_batch(intake);
 }
@@ -702,7 +702,7 @@ static int set_up(void **state)
 {
 	static const char *const more[] = { "-X", "session.timeout.ms=3000", "-X", "heartbeat.interval.ms=300", "-X",
 					    "socket.timeout.ms=1500", "--batch", "50",
-					    "--memory", "13107200", NULL };
+					    "--memory", "16MiB", NULL };
 	int64_t until = clock_monotonic_ms() + 15000;
 	struct fault fault;
 

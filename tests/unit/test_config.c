@@ -101,7 +101,8 @@ static void test_defaults(void **state)
 	assert_int_equal(config.lanes, 1);
 	assert_int_equal(config.batch, 500);
 	assert_int_equal(config.memory, 32 << 20);
-	assert_int_equal(config.batch_bytes, (20 << 20) / 8);
+	assert_int_equal(config.batch_bytes, 2 << 20);
+	assert_int_equal(config.fetch_bytes, 6 << 20);
 	assert_int_equal(config.drain_ms, 25000);
 	assert_int_equal(config.breaker, 5);
 	assert_int_equal(config.lock_timeout_ms, 2000);
@@ -123,7 +124,7 @@ static void test_command_line(void **state)
 	assert_int_equal(config.batch, 7);
 	assert_string_equal(config.brokers, "a:1,b:2");
 	assert_int_equal(config.memory, 16 << 20);
-	assert_int_equal(config.batch_bytes, 1 << 19);
+	assert_int_equal(config.batch_bytes, 1 << 20);
 	assert_int_equal(config.log_format, LOG_JSON);
 	assert_int_equal(config.log_level, LEVEL_DEBUG);
 	assert_string_equal(property("debug"), "all");
@@ -151,7 +152,7 @@ static void test_malformed(void **state)
 	refused("--lanes=", "lanes", "\"\"", NULL);
 	refused("--lanes 99999999999999999999", "lanes", NULL);
 	refused("--memory 9223372036854775807MiB", "memory", NULL);
-	refused("--memory 1KiB", "memory", "13107200 to 1073741824", "MiB", NULL);
+	refused("--memory 1KiB", "memory", "16777216 to 1073741824", "MiB", NULL);
 	refused("--lanes 1KiB", "lanes", NULL);
 	refused("--lanes", "lanes (command line): has no value", NULL);
 	refused("-X", "has no value", NULL);
@@ -375,7 +376,8 @@ static void test_example(void **state)
 	assert_int_equal(load(args), 0);
 	assert_int_equal(config.lanes, 1);
 	assert_int_equal(config.memory, 32 << 20);
-	assert_int_equal(config.batch_bytes, (20 << 20) / 8);
+	assert_int_equal(config.batch_bytes, 2 << 20);
+	assert_int_equal(config.fetch_bytes, 6 << 20);
 	assert_int_equal(config.property_count, 3);
 }
 

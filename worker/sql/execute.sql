@@ -83,7 +83,7 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 			sum(CASE WHEN l.lead_count > 0 THEN l.lead_count ELSE 2147483647 END) AS lead_count
 		FROM audiences AS l
 		WHERE a.kind = 'folder' AND l.account_group_id = r.ag AND l.parent_id = r.audience OFFSET 0) AS f ON true
-), matched AS MATERIALIZED ( -- the leads to select: the wanted ones that are members, or all members up to one too many
+), matched AS ( -- the leads to select, ascending: the wanted ones that are members, or all members up to one too many
 	SELECT f.*, CASE
 		WHEN f.verdict IS NOT NULL THEN NULL
 		WHEN f.leads IS NULL AND cardinality(f.lists) = 1 THEN ARRAY(
@@ -108,7 +108,7 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 			WHERE (SELECT true FROM audience_leads AS m
 				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) AND m.lead_id = w LIMIT 1))
 		END AS targets
-	FROM found AS f
+	FROM found AS f OFFSET 0 -- once a command: what follows reads targets several times
 ), verdicts AS MATERIALIZED ( -- rules 10 and 11
 	SELECT m.*, b.lead_id AS busy_lead, b.campaign_id AS busy_campaign, b.status AS busy_status,
 		CASE WHEN m.members IS NOT NULL THEN m.members WHEN b.lead_id IS NOT NULL THEN 'lead_active' END AS final
@@ -126,7 +126,10 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		CROSS JOIN LATERAL (SELECT a.status FROM campaigns AS a
 			WHERE a.account_group_id = m.ag AND a.id = e.campaign_id AND a.status IN ('running', 'paused')
 				AND a.deleted_at IS NULL OFFSET 0) AS a
-		WHERE m.members IS NULL
+		-- Mostly nothing between the least and the greatest of them is enrolled: one look-up instead of one a lead.
+		WHERE m.members IS NULL AND (SELECT true FROM campaign_leads AS r
+			WHERE r.account_group_id = m.ag AND r.lead_id BETWEEN m.targets[1] AND m.targets[cardinality(m.targets)]
+				AND r.state = 'enrolled' LIMIT 1)
 		ORDER BY e.lead_id, e.campaign_id LIMIT 1
 	) AS b ON true
 ), written AS ( -- rule 12
