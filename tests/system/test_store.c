@@ -604,9 +604,14 @@ static void test_ten_thousand_lead_ids(void **state)
 
 static void test_lead_active(void **state)
 {
+	static const char *const around[] = { "lead_16 lead_18", "lead_18 lead_20", "lead_17 lead_18 lead_20", "lead_18" };
+
 	(void)state;
 	assert_refused(execute_one(COMMAND(.audience = "aud_busy")), REASON_LEAD_ACTIVE,
 		       "lead lead_18 is enrolled in campaign " RUNNING " (running)");
+	for (size_t i = 0; i < COUNT(around); i++) /* also as the least, the greatest and the only one */
+		assert_refused(execute_one(COMMAND(.audience = "aud_busy", .leads = around[i])), REASON_LEAD_ACTIVE,
+			       "lead lead_18 is enrolled in campaign " RUNNING " (running)");
 	assert_refused(execute_one(COMMAND(.audience = "aud_busy", .leads = "lead_19 lead_20")), REASON_LEAD_ACTIVE,
 		       "lead lead_19 is enrolled in campaign 65a000000000000000000003 (paused)");
 	assert_created(execute_one(COMMAND(.audience = "aud_busy", .leads = "lead_16 lead_17 lead_20"))); /* lead_17 has finished */

@@ -846,13 +846,13 @@ static void test_migrations_race(void **state)
 	rewind(out);
 	while (fgets(line, sizeof line, out)) {
 		applied += strcmp(line, "applied 001-campaign-store\n") == 0;
-		applied_last += strcmp(line, "applied 002-rate-limit-arrivals\n") == 0;
-		nothing += strcmp(line, "nothing to do: at 002-rate-limit-arrivals\n") == 0;
+		applied_last += strcmp(line, "applied 003-campaign-compression\n") == 0;
+		nothing += strcmp(line, "nothing to do: at 003-campaign-compression\n") == 0;
 	}
 	fclose(out);
 	assert_int_equal(applied, 2);
 	assert_int_equal(applied_last, 2);
-	assert_in_range(nothing, 12, 14); /* a database's two may be applied by two */
+	assert_in_range(nothing, 10, 14); /* a database's three may be applied by three */
 	drop_database(names[0]);
 	drop_database(names[1]);
 }
