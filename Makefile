@@ -92,6 +92,11 @@ $(OUT)/fault-proxy: tests/fault/proxy.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) -MF $@.d $(CFLAGS) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $<
 
+# What the benchmark measures with: commands, a publisher, readers, and the limits to compare with.
+BENCH = $(patsubst tests/bench/%.c,$(OUT)/obj/tests/bench/%.o,$(wildcard tests/bench/*.c))
+$(OUT)/bench-tool: $(BENCH) $(OBJECTS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) -lm $(LDLIBS)
+
 fuzz-object: $(OUT)/obj/tests/fuzz/fuzz_command.o
 unit-programs: $(UNIT)
 component-programs: $(COMPONENT)
@@ -116,6 +121,15 @@ teeth: fault-ready ## workers with a rule of the protocol left out: the fault su
 soak: fault-ready ## load with mild faults for MINUTES=2: memory, descriptors and threads stay flat
 	@MINUTES='$(MINUTES)' SEED='$(SEED)' sh tests/python.sh tests/fault/soak.py
 
+# What the benchmark runs: the released programs, its tool, the peer.
+bench-ready:
+	@sh deploy/deps.sh build run test bench
+	@$(MAKE) -s VARIANT=release all $(BUILD)/bench-tool
+	@sh deploy/kafka.sh fetch
+
+bench: bench-ready ## speed, as ratios to what the same servers give without the worker: minutes; LONG=1 for all (ONLY, SEED)
+	@LONG='$(LONG)' ONLY='$(ONLY)' SEED='$(SEED)' sh tests/python.sh tests/bench/bench.py
+
 model: ## the protocol, model-checked by spin, whole and with each rule left out (LONG=1)
 	@sh deploy/deps.sh build test
 	@LONG='$(LONG)' sh tests/model/run.sh
@@ -137,7 +151,7 @@ clean: ## removes build/ but for the downloads
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all test fault fault-ready teeth soak model demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
+.PHONY: all test fault fault-ready bench bench-ready teeth soak model demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(wildcard $(OUT)/obj/*/*.d $(OUT)/obj/tests/*/*.d)

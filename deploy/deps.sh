@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, saying first what it will do.
 #
-#   deps.sh PURPOSE...     build: compile; run: the demo's Kafka and PostgreSQL; test: the test suites
+#   deps.sh PURPOSE...     build: compile; run: the demo's Kafka and PostgreSQL; test: the test suites; bench: what the
+#                          benchmark needs beside them
 #
 # What counts is that the tool is there, not where it came from: a JDK or a node from elsewhere is as good.
 # DEPS=0 installs nothing: it names what is missing and fails if that is anything.
@@ -67,6 +68,11 @@ tests() {
 	need npm have npm
 }
 
+bench() {
+	need maven have mvn
+	need default-jdk-headless newer_than javac -version 17
+}
+
 # Debian's postgresql makes a cluster and starts it. Nobody here wants that one: for the time of the installation the
 # switch that the package offers is off.
 without_cluster() {
@@ -103,7 +109,8 @@ look() {
 		build) build ;;
 		run) run ;;
 		test) tests ;;
-		*) sed -n '4s/^# *//p' "$0" >&2; exit 2 ;;
+		bench) bench ;;
+		*) sed -n '4,5s/^# *//p' "$0" >&2; exit 2 ;;
 		esac
 	done
 }

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Every test suite, and at the end one line that counts: N passed, N failed, N skipped.
 #
-#   SUITES="unit component"   only these: lint warnings unit unit-asan component component-asan store asyncapi fault-tools model
-#                             system demo fault teeth
+#   SUITES="unit component"   only these: lint warnings unit unit-asan component component-asan store asyncapi fault-tools
+#                             bench-tools model system demo fault teeth
 #   DEPS=0                    installs nothing
 #   CI=true                   a suite that cannot run fails instead of being skipped
 #
@@ -10,7 +10,7 @@
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-all='lint warnings unit unit-asan component component-asan store asyncapi fault-tools model system demo fault teeth'
+all='lint warnings unit unit-asan component component-asan store asyncapi fault-tools bench-tools model system demo fault teeth'
 suites=${SUITES:-$all}
 logs=build/logs
 jobs=2
@@ -128,8 +128,9 @@ suite_lint() {
 suite_warnings() {
 	for compiler in gcc clang; do
 		command -v "$compiler" >/dev/null || { cannot_run "there is no $compiler"; continue; }
-		if build BUILD="build/warnings-$compiler" VARIANT=test CC="$compiler" CFLAGS=-Werror \
-			all unit-programs component-programs store-programs fuzz-object; then report 1 0 0; else report 0 1 0; fi
+		out=build/warnings-$compiler
+		if build BUILD="$out" VARIANT=test CC="$compiler" CFLAGS=-Werror all unit-programs component-programs store-programs \
+			fuzz-object "$out/test/bench-tool"; then report 1 0 0; else report 0 1 0; fi
 	done
 }
 
@@ -184,6 +185,13 @@ suite_demo() {
 suite_fault_tools() {
 	build VARIANT=test build/test/fault-proxy || return
 	run_pytest tests/fault/test_check_history.py tests/fault/test_proxy.py
+}
+
+# The benchmark's own tools, with little work: what they measure is right, and what is wrong is noticed.
+suite_bench_tools() {
+	build all build/bench-tool || return
+	sh deploy/kafka.sh fetch || { cannot_run "Apache Kafka cannot be fetched"; return; }
+	run_pytest tests/bench/test_bench.py
 }
 
 run_tap() { # COMMAND...

@@ -1,0 +1,372 @@
+"""How fast it is, and what it costs: `make bench`, and `make bench LONG=1` for everything.
+
+One Kafka node and one PostgreSQL with a realistic data set (data.sql). The worker is measured beside three things that run on
+the same servers in the same minutes: the same SQL without Kafka and Avro around it, COPY of the same rows without any
+validation, an empty transactional consume-produce loop; and beside the worker that another team would write (peer/). What
+counts are the ratios: the figures themselves are this machine's.
+
+Environment:
+  LONG=1       longer, with rates of load, sweeps over batches, leads, audiences and data, and a backlog of a million commands
+  ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors rates batches leads skew rows memory
+  SEED=N       of the commands [1]
+  BENCH_SCALE  share of the usual number of commands and seconds; for the tests of this program [1]
+
+Prints a line a measurement, and a table with the targets: a target that is missed is shown, and no error. Everything is kept
+in build/bench.json, with plots in build/bench/. Exit status 1 if something could not be measured: results that are missing or
+not what they should be count as that.
+"""
+
+import array
+import contextlib
+import json
+import math
+import os
+import pathlib
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import rig as rigs  # first: it sets the path to the others
+import confluent_kafka
+import harness
+import plot
+import psycopg2
+from rig import Wrong, check
+
+FIGURES, PLOTS = harness.BUILD / "bench.json", harness.BUILD / "bench"
+SHORT = {"groups": 300, "rounds": 3, "commands": 40000, "seconds": 20, "sweep": 20000, "lanes": (1, 2), "memory": 1000000}
+LONG = {"groups": 1000, "rounds": 3, "commands": 200000, "seconds": 60, "sweep": 50000, "lanes": (1, 2, 4), "memory": 1000000}
+WARM_UP_S, PEER_WARM_UP = 5, 200000  # commands; the second compiler is at work for that long
+RATE, RATES = 100, (10, 500, 1000, 2000)
+LANE_MIB = 32
+FULL = 0.9  # so busy a machine has no processor left for a second lane
+
+
+def median(values):
+    """Of each figure in dicts of one shape."""
+    if isinstance(values[0], dict):
+        return {key: median([value[key] for value in values if key in value]) for key in values[0]}
+    return statistics.median(values) if isinstance(values[0], (int, float)) else values[0]
+
+
+def at_share(values, share):
+    """Of sorted values the smallest one that this share of them do not exceed."""
+    return values[max(0, math.ceil(round(share * len(values), 6)) - 1)]
+
+
+def percentiles(took_us):
+    """Of latencies in microseconds; curve: [share, ms], ever closer to all of them."""
+    took_us = sorted(took_us)
+    check(took_us, "no latency was measured")
+    shares = [round(1 - 10 ** (-k / 10), 6) for k in range(int(10 * math.log10(len(took_us)) + 0.001) + 1)]
+    return {"curve": [[share, at_share(took_us, share) / 1000] for share in shares], **{name: at_share(took_us, share) / 1000 for name, share in (
+        ("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99), ("p999_ms", 0.999), ("max_ms", 1))}}
+
+
+def store_cpu_us(figures):
+    """What the targets are about: PostgreSQL and whoever speaks with it, per command."""
+    return figures["cpu_us"]["postgres"] + figures["cpu_us"].get("worker", 0) + figures["cpu_us"].get("tool", 0)
+
+
+class Bench:
+    def __init__(self, rig, size, scale):
+        self.rig, self.size, self.scale = rig, size, scale
+        self.figures = {"measurements": {}, "failed": []}
+
+    def count(self, n):
+        """That many commands, at this scale; whole batches of some kind."""
+        return max(40, int(n * self.scale))
+
+    def seconds(self, n):
+        return max(1, int(n * self.scale))
+
+    def keep(self, name, figures):
+        self.figures["measurements"][name] = figures
+        print("  %-22s %s" % (name, describe(figures)), flush=True)
+        return figures
+
+    def end_to_end(self, name, count, commands=None, workers=1, lanes=1, batch=None, database="bench", flawless=True):
+        """Workers that meet a backlog, from their start to its end."""
+        env = {"CAMPAIGN_BATCH": str(batch)} if batch else {}
+        with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database) as run:
+            def start():
+                return [run.worker("w%d" % i, lanes=lanes, env=env) for i in range(workers)]
+
+            figures = self.rig.drain(run, path, count, start, flawless)
+            for worker in run.processes[1:]:
+                check(worker.stop() == 0, "the worker ended badly:\n%s", harness.tail(worker.log_path))
+            return {**figures, "lanes": lanes, "workers": workers}
+
+    # Measurements
+
+    def throughput(self):
+        """The limit, the SQL and the worker in turns, so that what else goes on here meets them alike."""
+        rounds = {"copy": [], "sql": [], "end to end": []}
+        count = self.count(self.size["commands"])
+        for kind in "copy", "sql":  # indexes' pages, written whole the first time, are nobody's cost
+            with self.rig.commands(count // 4) as path:
+                self.rig.store_work(kind, path, batch=500)
+        for _ in range(self.size["rounds"]):
+            for kind in "copy", "sql":
+                with self.rig.commands(count) as path:
+                    drafts = self.rig.drafts()
+                    rounds[kind].append(self.rig.store_work(kind, path, batch=500))
+                    check(self.rig.drafts() - drafts == count, "%d rows of %d commands", self.rig.drafts() - drafts, count)
+            rounds["end to end"].append(self.end_to_end("end-to-end", count))
+        for name, measured in rounds.items():
+            self.keep(name, {**median(measured), "rounds": measured})
+
+    def one_latency(self, subject, rate, seconds):
+        """What the tool said, and the latencies in microseconds."""
+        warm_up = self.seconds(WARM_UP_S)
+        with self.rig.commands(int(rate * (seconds + warm_up) * 1.5) + 100) as path, self.rig.run("latency") as run:
+            if subject == "loop":
+                process = run.program("loop", commands=run.commands, results=run.results, group=run.group)
+                process.wait_for("ready", rigs.READY_S)
+            else:
+                process = run.worker()
+                process.wait_for_log("running")
+            before, raw = self.rig.look([process.pid]), run.folder / "raw"
+            done = self.rig.tool(
+                "latency", path, brokers=self.rig.brokers, commands=run.commands, results=run.results, rate=rate,
+                seconds=seconds, warmup=warm_up, poisson=1, raw=raw)
+            after = self.rig.look([process.pid])
+            process.stop()
+            n = done["commands"]
+            return {"commands": n, "publisher_late_p99_ms": done["publisher_late_p99_ms"], "cpu_us": {
+                part: (after[part] - before[part]) * 1e6 / n for part in ("worker", "postgres", "broker")}}, raw.read_bytes()
+
+    def latencies(self, rate, rounds):
+        """Of the loop and the worker in turns; what all rounds took is taken together."""
+        seconds = self.seconds(self.size["seconds"] / rounds)
+        measured, took_us = {"loop": [], "worker": []}, {"loop": array.array("q"), "worker": array.array("q")}
+        for _ in range(rounds):
+            for subject in measured:
+                figures, raw = self.one_latency(subject, rate, seconds)
+                measured[subject].append(figures)
+                took_us[subject].frombytes(raw)
+        for subject in measured:
+            self.keep("%s at %d/s" % (subject, rate), {
+                **median(measured[subject]), **percentiles(took_us[subject]), "rate": rate,
+                "measured": len(took_us[subject])})
+
+    def latency(self):
+        self.latencies(RATE, self.size["rounds"])
+
+    def rates(self):
+        for rate in RATES:
+            self.latencies(rate, 1)
+
+    def peer(self):
+        done = subprocess.run(["sh", str(rigs.HERE / "peer" / "build.sh")], env={**os.environ, "BUILD": str(harness.BUILD)},
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        check(done.returncode == 0, "the peer could not be built:\n%s", done.stdout)
+        self.beside_peer("batch", self.count(self.size["commands"]), self.size["rounds"])
+        self.beside_peer("one by one", self.count(self.size["commands"] / 20), 1)
+
+    def beside_peer(self, mode, count, rounds):
+        """The peer and the worker in turns. The peer's first backlogs are for its compiler, and not counted."""
+        theirs, ours = [], []
+        warm_up = math.ceil(self.count(PEER_WARM_UP if mode == "batch" else count) / count)
+        with self.rig.run("peer") as run:
+            peer = run.peer("batch" if mode == "batch" else "single")
+            peer.wait_for("ready", rigs.READY_S)
+            for n in range(rounds + warm_up):
+                with self.rig.commands(count) as path:
+                    figures = self.rig.drain(run, path, count, lambda: [peer])
+                if n >= warm_up:
+                    figures.pop("wire_bytes")  # since the peer was started
+                    theirs.append(figures)
+                    if mode == "batch":
+                        ours.append(self.end_to_end("beside-the-peer", count))
+            peer.stop()
+        self.keep("peer, %s" % mode, {**median(theirs), "rounds": theirs})
+        if ours:
+            self.keep("beside the peer", {**median(ours), "rounds": ours})
+
+    def lanes(self):
+        for lanes in self.size["lanes"]:
+            figures = self.end_to_end("lanes", self.count(self.size["sweep"]), lanes=lanes)
+            self.keep("1 lane" if lanes == 1 else "%d lanes" % lanes, figures)
+
+    def workers(self):
+        self.keep("2 workers", self.end_to_end("workers", self.count(self.size["sweep"]), workers=2))
+
+    def errors(self):
+        self.keep("16 % errors", self.end_to_end("errors", self.count(self.size["sweep"]), {"errors": 16}, flawless=False))
+
+    def batches(self):
+        for batch, share in (1, 0.05), (50, 0.5), (200, 1), (500, 1), (1000, 1):
+            self.keep("batch %d" % batch, self.end_to_end("batch", self.count(self.size["sweep"] * share), batch=batch))
+
+    def leads(self):
+        for leads, share in (1, 1), (25, 1), ("all", 0.5), (1000, 0.1):
+            self.keep("%s leads" % leads, self.end_to_end("leads", self.count(self.size["sweep"] * share), {"leads": leads}))
+        self.keep("20000 leads", self.end_to_end("big", self.count(self.size["sweep"] * 0.005), {"big": 1}))
+
+    def skew(self):
+        self.keep("skewed tenants", self.end_to_end("skew", self.count(self.size["sweep"]), {"skew": 1}))
+
+    def rows(self):
+        """A tenth of the data: what grows with it?"""
+        groups = max(4, self.rig.groups // 10)
+        self.rig.load("tenth", groups)
+        figures = self.end_to_end("rows", self.count(self.size["sweep"]), {"groups": groups}, database="tenth")
+        self.keep("a tenth of the rows", figures)
+
+    def memory(self):
+        """A cold start before a backlog, with so much memory and no more."""
+        count = self.count(self.size["memory"])
+        with self.rig.commands(count) as path, rigs.memory_cgroup(LANE_MIB) as cgroup, self.rig.run("memory") as run:
+            if cgroup is None:
+                print("  memory: SKIPPED the limit: this user may not make a cgroup here; the resident set is still measured")
+            samplers = []
+
+            def start():
+                worker = run.worker(cgroup=cgroup)
+                samplers.append(rigs.Sampler(worker.pid))
+                return [worker]
+
+            figures = self.rig.drain(run, path, count, start)
+            self.keep("memory", {**figures, "course": samplers[0].stop(), "limited": cgroup is not None})
+
+    def run(self, names):
+        for name in names:
+            try:
+                getattr(self, name)()
+            except (Wrong, AssertionError, OSError, confluent_kafka.KafkaException, psycopg2.Error) as error:
+                self.figures["failed"].append("%s: %s" % (name, error))
+                print("  %s: COULD NOT BE MEASURED: %s" % (name, error), flush=True)
+
+    # Targets
+
+    def targets(self):
+        """[what, value, limit, verdict]: of what was measured."""
+        found = []
+        get = self.figures["measurements"].get
+
+        def add(what, value, most=None, least=None, excuse=""):
+            good = value <= most if most is not None else value >= least
+            found.append({"what": what, "value": round(value, 3), "limit": most if most is not None else least,
+                          "sign": "<=" if most is not None else ">=", "verdict": "ok" if good else excuse or "MISSED"})
+
+        def rounds(name, other, value):
+            """By round: what was measured together is compared."""
+            return statistics.median(value(a) / value(b) for a, b in zip(get(name)["rounds"], get(other)["rounds"]))
+
+        whole, peer = get("end to end"), get("peer, batch")
+        if whole:
+            add("end to end / the same SQL, by CPU of worker + PostgreSQL", rounds("sql", "end to end", store_cpu_us),
+                least=0.8)
+            add("end to end / COPY, by CPU of worker + PostgreSQL", rounds("copy", "end to end", store_cpu_us), least=0.25)
+            add("the SQL alone: PostgreSQL CPU us a command", get("sql")["cpu_us"]["postgres"], most=130)
+            add("worker CPU us a command", whole["cpu_us"]["worker"], most=20)
+        loop, worker = get("loop at %d/s" % RATE), get("worker at %d/s" % RATE)
+        if loop and worker:
+            add("p50 at %d/s / the empty loop's" % RATE, worker["p50_ms"] / loop["p50_ms"], most=1.4)
+            add("p99 at %d/s / the empty loop's" % RATE, worker["p99_ms"] / loop["p99_ms"], most=3)
+        if peer:
+            add("throughput / the peer's", rounds("beside the peer", "peer, batch", lambda f: f["per_s"]), least=1.5)
+            add("CPU of worker + PostgreSQL / the peer's", rounds("beside the peer", "peer, batch", store_cpu_us), most=0.65)
+        one, two = get("1 lane"), get("2 lanes")
+        if one and two:
+            add("throughput of two lanes / one lane", two["per_s"] / one["per_s"], least=1.7,
+                excuse="processors full (%d %%)" % (100 * two["busy"]) if two["busy"] >= FULL else "")
+        if get("memory"):
+            add("MiB a lane before a backlog of %d" % get("memory")["commands"], get("memory")["rss_max_mib"], most=LANE_MIB)
+        return found
+
+
+def describe(f):
+    """One line of what was measured."""
+    if "p50_ms" in f:
+        return "p50 %(p50_ms).1f  p90 %(p90_ms).1f  p99 %(p99_ms).1f  p99.9 %(p999_ms).1f  max %(max_ms).1f ms" % f
+    text = "%6.0f/s  CPU us: %s" % (f["per_s"], ", ".join("%s %.1f" % (part, us) for part, us in f["cpu_us"].items()))
+    if "wal_bytes" in f:
+        text += "  WAL %.0f B" % f["wal_bytes"]
+    if "wire_bytes" in f:
+        wire = f["wire_bytes"]
+        text += "  wire: Kafka %.0f+%.0f B, PostgreSQL %.0f+%.0f B" % (
+            wire["kafka"]["sent"], wire["kafka"]["received"], wire["database"]["sent"], wire["database"]["received"])
+    if "rss_max_mib" in f:
+        text += "  RSS %.1f MiB" % f["rss_max_mib"]
+    return text
+
+
+def command_output(*args):
+    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.strip() or None
+
+
+def circumstances(rig):
+    model = next((line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), None)
+    pom = (harness.ROOT / "deploy" / "kafka" / "pom.xml").read_text()
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": rig.seed, "groups": rig.groups,
+        "commit": command_output("git", "-C", str(harness.ROOT), "rev-parse", "--short", "HEAD"),
+        "kafka": pom.partition("<kafka.version>")[2].partition("<")[0],
+        "librdkafka": command_output("pkg-config", "--modversion", "rdkafka"), "postgres": rig.ask("SHOW server_version"),
+        "postgres_settings": rigs.POSTGRES, "cores": os.cpu_count(), "processor": model, "kernel": platform.release()}
+
+
+def print_targets(targets):
+    print("\n%-58s %10s %10s" % ("target", "measured", "limit"))
+    for t in targets:
+        print("%-58s %10.3g %3s %6g  %s" % (t["what"], t["value"], t["sign"], t["limit"], t["verdict"]))
+
+
+SHORT_NAMES = ["throughput", "latency", "peer", "lanes", "workers", "errors"]
+LONG_NAMES = SHORT_NAMES + ["rates", "batches", "leads", "skew", "rows", "memory"]
+
+
+def measure(folder, names, size, scale, seed):
+    """The figures of a whole run, with servers of its own in that folder."""
+    groups = size["groups"] if scale >= 1 else max(8, int(size["groups"] * scale))
+    rig = rigs.Rig(folder, seed, groups)
+    try:
+        print("bench: starting Kafka and PostgreSQL, loading %d account groups" % groups, flush=True)
+        rig.start()
+        bench = Bench(rig, size, scale)
+        begin = time.monotonic()
+        bench.figures.update(circumstances(rig))
+        bench.run(names)
+        bench.figures.update(targets=bench.targets(), seconds=round(time.monotonic() - begin))
+        return bench.figures
+    finally:
+        rig.stop()
+
+
+def main():
+    long = bool(os.environ.get("LONG"))
+    names = (os.environ.get("ONLY") or "").split() or (LONG_NAMES if long else SHORT_NAMES)
+    unknown = set(names) - set(LONG_NAMES)
+    if unknown:
+        print("bench: no such measurement: %s (there are: %s)" % (
+            " ".join(sorted(unknown)), " ".join(LONG_NAMES)), file=sys.stderr)
+        return 2
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="campaign-bench."))
+    folder.chmod(0o755)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        figures = measure(folder, names, LONG if long else SHORT, float(os.environ.get("BENCH_SCALE") or 1),
+                          int(os.environ.get("SEED") or 1))
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder, ignore_errors=True)
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+    PLOTS.mkdir(exist_ok=True)
+    plot.write_all(figures, PLOTS)
+    print_targets(figures["targets"])
+    print("\nbench: %d s; figures in %s, plots in %s/" % (figures["seconds"], FIGURES, PLOTS))
+    for text in figures["failed"]:
+        print("bench: COULD NOT BE MEASURED: %s" % text)
+    return 1 if figures["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

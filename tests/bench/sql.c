@@ -1,0 +1,136 @@
+/* The store without Kafka and Avro around it: what the worker could reach at most with this SQL. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../schemas/codec.h"
+#include "../../worker/clock.h"
+#include "../../worker/pg.h"
+#include "../../worker/store.h"
+#include "commands.h"
+
+#define TOPIC "bench"
+#define TRIES 3
+
+struct run {
+	struct bench_file *file;
+	struct codec *codec;
+	struct store *store;
+	struct arena *arena;
+	struct claim claim;
+	struct fence_partition place;
+	struct fence fence;
+	struct job *jobs, **order;
+	int64_t *batch_us;
+	size_t batches, outcomes[REASON_COUNT]; /* by reason; [REASON_NONE]: drafts */
+	double seconds, cpu_s;
+};
+
+/* As the worker judges a record before the database does. Costs no time that is counted. */
+static void judge(struct run *run, size_t i, struct job *job)
+{
+	struct bench_record record;
+	enum reason reason;
+	const char *details;
+	struct fault fault;
+
+	bench_get(run->file, i, &record);
+	*job = (struct job){ .record = { .topic = TOPIC, .partition = run->place.partition, .offset = (int64_t)i,
+					 .timestamp_ms = clock_wall_ms() } };
+	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &job->command, &reason, &fault) < 0)
+		bench_die("record %zu: %s", i, fault.msg);
+	job->executable = command_check(&job->command, run->arena, &details) == 0;
+	job->reason = job->executable ? REASON_NONE : REASON_INVALID_FIELD;
+	result_describe(&job->result, &job->command);
+}
+
+static void execute(struct run *run, size_t n)
+{
+	struct fault fault;
+	double start = bench_now_s(), cpu = bench_cpu_s(), end;
+
+	for (int try = 1; store_execute(run->store, &run->fence, run->order, n, STORE_COMMIT, run->arena, &fault) < 0; try++)
+		if (fault.kind != FAULT_RETRY || try == TRIES)
+			bench_die("%s: %s", fault_kind_name(fault.kind), fault.msg);
+	end = bench_now_s();
+	run->cpu_s += bench_cpu_s() - cpu;
+	run->seconds += end - start;
+	run->batch_us[run->batches++] = (int64_t)((end - start) * 1e6);
+	for (size_t i = 0; i < n; i++)
+		run->outcomes[run->order[i]->reason]++;
+}
+
+static void run_batches(struct run *run, size_t from, size_t count, size_t batch)
+{
+	for (size_t i = from; i < from + count;) {
+		size_t n = from + count - i < batch ? from + count - i : batch;
+
+		run->place.start_offset = (int64_t)i;
+		for (size_t j = 0; j < n; j++) {
+			run->order[j] = &run->jobs[j];
+			judge(run, i++, &run->jobs[j]);
+		}
+		execute(run, n);
+		arena_reset(run->arena);
+	}
+}
+
+static void open_store(struct run *run, const char *database, int32_t partition)
+{
+	struct waiter waiter = { pg_wait_blocking, NULL };
+	struct store_settings settings = {
+		.database = database, .application = "bench-sql", .group = "bench-sql", .transactional_id = "bench-sql",
+		.lock_timeout_ms = 2000, .statement_timeout_ms = 30000, .idle_in_transaction_ms = 30000,
+		.connect_timeout_ms = 10000, .audience_leads_max = 50000,
+	};
+	struct fault fault;
+
+	run->store = store_new(&settings, &waiter);
+	run->claim = (struct claim){ .partition = partition };
+	if (store_connect(run->store, &fault) < 0 || store_claim(run->store, "bench", TOPIC, &run->claim, 1, &fault) < 0)
+		bench_die("%s", fault.msg);
+	run->place = (struct fence_partition){ partition, run->claim.epoch, 0 };
+	run->fence = (struct fence){ "bench", TOPIC, &run->place, 1 };
+	run->codec = codec_new(NULL, &fault);
+	if (run->codec == NULL)
+		bench_die("%s", fault.msg);
+	run->arena = arena_new(64 << 20);
+}
+
+static void report(struct run *run, size_t count, size_t batch)
+{
+	printf("{\"commands\":%zu,\"batch\":%zu,\"seconds\":%.6f,\"cpu_s\":%.6f,\"batches\":%zu,\"batch_p50_ms\":%.3f,"
+	       "\"batch_p99_ms\":%.3f,\"outcomes\":{\"created\":%zu", count, batch, run->seconds, run->cpu_s, run->batches,
+	       (double)bench_percentile(run->batch_us, run->batches, 0.5) / 1e3,
+	       (double)bench_percentile(run->batch_us, run->batches, 0.99) / 1e3, run->outcomes[REASON_NONE]);
+	for (enum reason reason = REASON_NONE + 1; reason < REASON_COUNT; reason++)
+		if (run->outcomes[reason])
+			printf(",\"%s\":%zu", reason_info(reason)->word, run->outcomes[reason]);
+	puts("}}");
+}
+
+int bench_sql(int argc, char **argv)
+{
+	struct run run = { .file = bench_open(bench_path(argc, argv)) };
+	size_t batch = (size_t)bench_number(argc, argv, "batch", "500"), from, count;
+
+	count = bench_range(argc, argv, run.file, &from);
+	if (batch == 0)
+		bench_die("batch: at least 1");
+	run.jobs = calloc(batch, sizeof *run.jobs);
+	run.order = calloc(batch, sizeof *run.order);
+	run.batch_us = calloc(count / batch + 1, sizeof *run.batch_us);
+	if (run.jobs == NULL || run.order == NULL || run.batch_us == NULL)
+		bench_die("out of memory");
+	open_store(&run, bench_option(argc, argv, "database", NULL), (int32_t)bench_number(argc, argv, "partition", "0"));
+	run_batches(&run, from, count, batch);
+	report(&run, count, batch);
+	store_free(run.store);
+	codec_free(run.codec);
+	arena_free(run.arena);
+	bench_close(run.file);
+	free(run.jobs);
+	free(run.order);
+	free(run.batch_us);
+	return 0;
+}
