@@ -31,12 +31,23 @@ static void on_signal(int number)
 	atomic_store(&stop, true);
 }
 
+static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
+{
+	(void)rk;
+	(void)opaque;
+	if (message->err)
+		bench_die("a result was not delivered: %s", rd_kafka_err2str(message->err));
+}
+
+/* Without a delivery callback librdkafka looks every 10 ms only whether everything is flushed. */
 static rd_kafka_t *make_client(const struct config *config, enum kafka_client client, const char *name, const char *value)
 {
 	struct fault fault;
 	rd_kafka_conf_t *conf = kafka_conf_new(config, client, &fault);
 	rd_kafka_t *rk = NULL;
 
+	if (conf && client != KAFKA_CONSUMER)
+		rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 	if (conf && kafka_conf_set(conf, name, value, &fault) == 0 &&
 	    (client != KAFKA_CONSUMER || kafka_conf_set(conf, "auto.offset.reset", "earliest", &fault) == 0))
 		rk = kafka_new_take(conf, client, &fault);
