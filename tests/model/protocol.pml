@@ -10,11 +10,15 @@
  *   positions                      takeover.c end_predecessors, fetch_positions; partition.c partition_start
  *   check_before, check_after      takeover.c check, intake.c intake_check; start
  *   poll, decode                   lane.c step, batch.c batch_fetch; takeover.c takeover_tend (confirm, recommit)
- *   begin ... commit_after         store.c store_execute, execute.c execute_range; partition_fence() of the schema
+ *   begin ... commit_after         execute.c execute_range, store.c store_send, store_receive; partition_fence() of the schema
  *   ktx_begin ... endtxn_after     outlet.c outlet_publish; watch.c sees requests that were sent twice
- *   batch_end                      lane.c advance, ensure_outlet (outlet_is_spent)
+ *   batch_end                      lane.c settle, advance, ensure_outlet (outlet_is_spent); the outcome of the batch ahead
  *   start_over                     lane.c recover
- *   close                          lane.c ensure_clients (intake_broken), intake.c intake_free
+ *   close                          lane.c ensure_intake (intake_broken), intake.c intake_free
+ *
+ * One batch may be ahead: while one is executed and not yet published, the next is fetched and its pipeline sent (begin
+ * with n > 0; execute.c execute_send). Session is what PostgreSQL makes of it meanwhile, in its own time. The outcome is
+ * received when Kafka has committed (batch_end), or before the worker starts over (execute.c execute_abandon).
  *
  * Epochs and generations are kept as what is ever asked of them, whether a worker's own is still the present one. So nothing
  * counts up, and faults need no limit for the search to end. Left out: several partitions (but for what a member that has
@@ -61,6 +65,9 @@
 #ifndef RENEW
 #define RENEW 1         /* rule 5: a new producer epoch after a transactional request that was sent twice */
 #endif
+#ifndef RESOLVE
+#define RESOLVE 1       /* rule 5: and before it starts over after a transaction that nobody knows the end of */
+#endif
 #ifndef CONFIRM
 #define CONFIRM 1       /* confirmed_offset is kept, and what lies below it is not answered again */
 #endif
@@ -69,6 +76,21 @@
 #endif
 #ifndef DATABASE_FIRST
 #define DATABASE_FIRST 1 /* PostgreSQL commits before Kafka does */
+#endif
+#ifndef OVERLAP
+#define OVERLAP DATABASE_FIRST /* a batch is sent to PostgreSQL while the one before it is published */
+#endif
+#ifndef AHEAD_START
+#define AHEAD_START 1   /* the fence of a batch ahead confirms the start of the one that is not published; 0: its own */
+#endif
+#ifndef AHEAD_ORDER
+#define AHEAD_ORDER 1   /* a batch ahead is dropped unless the one before it is known to be published */
+#endif
+#ifndef AHEAD_CLAIM
+#define AHEAD_CLAIM 1   /* claims again also when only Kafka's transaction failed; 0: goes back to the committed offset */
+#endif
+#ifndef AHEAD_DROP
+#define AHEAD_DROP 1    /* a revoke that the poll for a batch ahead serves drops the one that is executed */
 #endif
 #ifndef LOOK
 #define LOOK 1          /* a command that the database fails alone is refused only if its draft is not there already */
@@ -127,6 +149,7 @@
 #define REFUSED 1       /* a result: an error; else the id of a draft */
 #define NEW_ID(w) (2 + w)
 #define LATE_ID(w) (4 + w) /* written by a transaction whose session was lost */
+#define ASKED 9         /* the answer of a command that is sent, and not judged yet */
 #define AT(w, c) ((w) * COMMANDS + (c))
 #define faults (!calm)
 
@@ -158,9 +181,11 @@ bool own_epoch[2];           /* the row's epoch is the one the worker claimed */
 byte confirmed;
 bool executing[2];           /* a transaction that has passed the fence and holds its lock */
 byte written[2 * COMMANDS];  /* by it */
-mtype = { NONE, UNFINISHED, UNSEEN };
-mtype lost[2] = NONE;        /* a lost session's transaction: its COMMIT is yet to come, or all of it */
-bool lost_epoch[2];          /* UNSEEN: the row's epoch is the one it carries */
+byte confirms[2];            /* what the fence of the worker's batch writes */
+mtype = { NONE, SENT, FENCE_PASSED, JUDGED, COMMITTED, ROLLED_BACK, GONE, UNFINISHED, UNSEEN };
+mtype ahead[2] = NONE;       /* the batch ahead; GONE: its fence did not pass, or nobody knows */
+byte answer[2 * COMMANDS];   /* its answers */
+mtype lost[2] = NONE;        /* a lost session's transaction: its COMMIT is yet to come, or all of it, and the fence lets it */
 byte lost_start[2];
 byte lost_written[2 * COMMANDS]; /* ids; UNSEEN: which commands it holds */
 #if OWN_CLAIM == 0
@@ -229,6 +254,7 @@ inline bump_producer(x, by_itself) {
 
 /* ---- PostgreSQL ---- */
 
+#define owns(x) (!FENCE || own_epoch[x])
 #define unlocked(x) (!LOCK || !FENCE || (!executing[1 - x] && lost[0] != UNFINISHED && lost[1] != UNFINISHED))
 #define untwinned(x, c) (!UNIQUE || (written[AT(1 - x, c)] == 0 && (lost[0] != UNFINISHED || lost_written[AT(0, c)] == 0) && \
 	(lost[1] != UNFINISHED || lost_written[AT(1, c)] == 0)))
@@ -258,11 +284,21 @@ inline commit_database(x, from) {
 	roll_back(x)
 }
 
+inline forget_lost(x) {
+	lost[x] = NONE; lost_start[x] = 0;
+	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = 0 }
+}
+
+/* What carries the epoch before does not pass the fence any more. */
+inline next_epoch() {
+	own_epoch[0] = false; own_epoch[1] = false;
+	if :: FENCE && lost[0] == UNSEEN -> forget_lost(0) :: else fi;
+	if :: FENCE && lost[1] == UNSEEN -> forget_lost(1) :: else fi
+}
+
 inline take_epoch(x) {
 	if
-	:: NEW_EPOCH || !own_epoch[x] ->
-		own_epoch[x] = true; own_epoch[1 - x] = false;
-		lost_epoch[0] = false; lost_epoch[1] = false
+	:: NEW_EPOCH || !own_epoch[x] -> next_epoch(); own_epoch[x] = true
 	:: else
 	fi
 }
@@ -276,20 +312,57 @@ inline lose_unfinished(x, from) {
 
 /* All of the pipeline is still in the network. */
 inline lose_unseen(x, from, first, behind) {
-	lost[x] = UNSEEN; lost_start[x] = from; lost_epoch[x] = own_epoch[x];
-	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = (i >= first && i < behind -> LATE_ID(x) : 0) }
+	if
+	:: owns(x) ->
+		lost[x] = UNSEEN; lost_start[x] = from;
+		for (i : first .. behind - 1) { lost_written[AT(x, i)] = LATE_ID(x) }
+	:: else
+	fi
 }
 
-inline forget_lost(x) {
-	lost[x] = NONE; lost_start[x] = 0; lost_epoch[x] = false;
-	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = 0 }
+/* ---- a batch ahead ---- */
+
+#define under_way(x) (ahead[x] == SENT || ahead[x] == FENCE_PASSED || ahead[x] == JUDGED)
+
+inline end_ahead(x, how) {
+	ahead[x] = how;
+	for (i : 0 .. COMMANDS - 1) { answer[AT(x, i)] = 0 }
+}
+
+/* Nobody hears of it any more; all of it may be still to come, or its COMMIT, or nothing. */
+inline lose_ahead(x) {
+	if
+	:: ahead[x] == SENT && lost[x] == NONE && owns(x) ->
+		lost[x] = UNSEEN; lost_start[x] = confirms[x];
+		for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = (answer[AT(x, i)] == ASKED -> LATE_ID(x) : 0) }
+	:: ahead[x] == JUDGED && executing[x] && lost[x] == NONE -> lose_unfinished(x, confirms[x])
+	:: else -> roll_back(x)
+	fi;
+	end_ahead(x, GONE)
 }
 
 /* ---- a worker ---- */
 
 inline forget_batch() {
 	for (i : 0 .. COMMANDS - 1) { verdict[i] = 0 }
-	n = 0; c = 0; end = 0
+	n = 0; m = 0; c = 0; end = 0; confirms[w] = 0;
+	end_ahead(w, NONE)
+}
+
+/* The batch is executed, and is the one to be published. */
+inline executed() {
+	n = m; m = 0; c = 0; end = 0; confirms[w] = 0
+}
+
+inline send_ahead() {
+	ahead[w] = SENT; c = 0;
+	for (i : start + n .. start + n + m - 1) { answer[AT(w, i)] = ASKED }
+}
+
+inline published() {
+	start = start + n; n = 0;
+	if :: spent && RENEW -> bump_producer(w, true) :: else fi;
+	spent = false
 }
 
 inline forget_snapshot(x) {
@@ -299,22 +372,34 @@ inline forget_snapshot(x) {
 	skip
 }
 
+inline fetch(commands) {
+	m = commands; c = start + n;
+	confirms[w] = (AHEAD_START -> start : start + n)
+}
+
 inline choose_end() {
-	end = start + n;
+	end = start + m;
 	if :: SPLIT && faults && c + 1 < end -> end = c + 1 :: skip fi
 }
 
-inline judge(x) {
+inline judge(x, command, found, its_answer) {
+	if
+	:: found == 0 -> its_answer = REFUSED
+	:: found == 0 -> its_answer = NEW_ID(x); written[AT(x, command)] = NEW_ID(x)
+	:: found != 0 -> its_answer = found /* the draft is there already: it is the answer */
+	fi
+}
+
+inline judge_part(x) {
 	do
 	:: c < end ->
-		verdict[c] = draft[c];
-#if OWN_CLAIM == 0
-		if :: snapshot[AT(x, c)] != UNUSED -> verdict[c] = snapshot[AT(x, c)] :: else fi;
-#endif
 		if
-		:: verdict[c] == 0 -> verdict[c] = REFUSED
-		:: verdict[c] == 0 -> verdict[c] = NEW_ID(x); written[AT(x, c)] = NEW_ID(x)
-		:: verdict[c] != 0 /* the draft is there already: it is the answer */
+#if OWN_CLAIM == 0
+		:: snapshot[AT(x, c)] != UNUSED -> judge(x, c, snapshot[AT(x, c)], verdict[c])
+		:: snapshot[AT(x, c)] == UNUSED -> judge(x, c, draft[c], verdict[c])
+#else
+		:: judge(x, c, draft[c], verdict[c])
+#endif
 		:: FAIL && faults && !(LOOK && draft[c] != 0) -> verdict[c] = REFUSED /* failed alone; its part then held only the fence */
 		fi;
 		c++
@@ -322,9 +407,19 @@ inline judge(x) {
 	od
 }
 
+/* What is executed could not be published, or nobody knows. */
+inline unpublished() {
+	if
+	:: !AHEAD_ORDER && ahead[w] != NONE -> for (i : 0 .. COMMANDS - 1) { verdict[i] = 0 } goto batch_end
+	:: !AHEAD_CLAIM -> lose_ahead(w); roll_back(w); forget_batch(); start = 0; goto positions
+	:: else -> goto start_over
+	fi
+}
+
 proctype Worker(byte w) {
-	byte start;              /* of the batch, and of what is to be fetched next */
-	byte n;                  /* commands of the batch */
+	byte start;              /* of what is not published */
+	byte n;                  /* commands that are executed and to be published */
+	byte m;                  /* behind them, commands that are to be executed: if n > 0, the batch ahead */
 	byte c, end;             /* the first not executed yet; behind the last of this transaction */
 	byte seen;               /* confirmed_offset, as of the claim */
 	bool replaced;           /* a rebalance was served since the assignment was taken over */
@@ -333,7 +428,7 @@ proctype Worker(byte w) {
 
 	goto restart;
 
-crash:	atomic { roll_back(w); goto restart };
+crash:	atomic { lose_ahead(w); roll_back(w); goto restart };
 
 restart:
 	atomic {
@@ -400,33 +495,36 @@ check_after:
 	fi;
 
 poll:	if
-	:: atomic { start < COMMANDS -> n = 1; c = start }
-	:: atomic { start + 1 < COMMANDS -> n = 2; c = start }
+	:: atomic { start + n < COMMANDS -> fetch(1) }
+	:: atomic { start + n + 1 < COMMANDS -> fetch(2) }
+	:: atomic { n > 0 -> goto ktx_begin } /* nothing more is there */
 	:: atomic { !member[w] -> goto revoke }
-	:: atomic { CONFIRM && FENCE && confirmed != start && unlocked(w) -> /* idle, takeover_tend: confirm */
+	:: atomic { !AHEAD_DROP && n > 0 && !member[w] && assigned != NOBODY -> member[w] = true; goto ktx_begin }
+	:: atomic { n == 0 && CONFIRM && FENCE && confirmed != start && unlocked(w) -> /* idle, takeover_tend: confirm */
 		if
 		:: own_epoch[w] -> confirm(start); goto poll
 		:: !own_epoch[w] -> goto start_over
 		fi }
-	:: atomic { faults && LATE_CHECK && CHECK == 1 -> goto check_before } /* idle: recommit */
-	:: atomic { calm && committed == COMMANDS -> goto finished }
+	:: atomic { n == 0 && faults && LATE_CHECK && CHECK == 1 -> goto check_before } /* idle: recommit */
+	:: atomic { n == 0 && calm && committed == COMMANDS -> goto finished }
 	:: atomic { CRASH && faults -> goto crash }
 	fi;
 
 decode:
 begin:	/* one pipeline, the COMMIT included */
 	if
-	:: atomic { unlocked(w) && (!FENCE || own_epoch[w]) -> executing[w] = true; choose_end() }
-	:: atomic { unlocked(w) && FENCE && !own_epoch[w] -> goto start_over }
-	:: atomic { CUT && faults && lost[w] == NONE -> choose_end(); lose_unseen(w, start, c, end);
+	:: atomic { n > 0 -> send_ahead(); goto ktx_begin }
+	:: atomic { n == 0 && unlocked(w) && owns(w) -> executing[w] = true; choose_end() }
+	:: atomic { n == 0 && unlocked(w) && !owns(w) -> goto start_over }
+	:: atomic { n == 0 && CUT && faults && lost[w] == NONE -> choose_end(); lose_unseen(w, confirms[w], c, end);
 		if :: goto doubt :: CRASH -> goto crash fi }
 	:: atomic { CRASH && faults -> goto crash }
 	fi;
 
 fence_after:
 	if
-	:: atomic { executing[w] && untwinned(w, start) && untwinned(w, start + n - 1) -> judge(w);
-		if :: DATABASE_FIRST :: !DATABASE_FIRST -> goto ktx_begin fi }
+	:: atomic { executing[w] && untwinned(w, start) && untwinned(w, start + m - 1) -> judge_part(w);
+		if :: DATABASE_FIRST :: !DATABASE_FIRST -> n = m; goto ktx_begin fi }
 	:: atomic { !executing[w] -> goto start_over }
 	fi;
 
@@ -434,30 +532,30 @@ statement_after:
 commit_before:
 commit_sent:
 	if
-	:: atomic { executing[w] -> commit_database(w, start);
+	:: atomic { executing[w] -> commit_database(w, confirms[w]);
 		if
-		:: c < start + n -> goto begin
-		:: c == start + n && !DATABASE_FIRST -> goto batch_end
-		:: c == start + n && DATABASE_FIRST
+		:: c < start + m -> goto begin
+		:: c == start + m -> executed(); if :: DATABASE_FIRST :: !DATABASE_FIRST -> goto batch_end fi
 		fi }
 	:: atomic { !executing[w] -> goto start_over }
 	:: atomic { CUT && faults && executing[w] ->
 		if
-		:: commit_database(w, start); goto doubt
-		:: lost[w] == NONE -> lose_unfinished(w, start); goto doubt
-		:: CRASH && lost[w] == NONE -> lose_unfinished(w, start); goto crash
+		:: commit_database(w, confirms[w]); goto doubt
+		:: lost[w] == NONE -> lose_unfinished(w, confirms[w]); goto doubt
+		:: CRASH && lost[w] == NONE -> lose_unfinished(w, confirms[w]); goto crash
 		fi }
 	:: atomic { CRASH && faults -> goto crash }
 	fi;
 
 commit_after:
 	atomic {
-		forget_snapshot(w); c = 0; end = 0;
+		forget_snapshot(w);
 		if /* a revoke that was served while PostgreSQL was waited for, and what came behind it */
 		:: METADATA == 1 && !member[w] -> goto revoke
 		:: METADATA == 2 && !member[w] && assigned != NOBODY -> member[w] = true
 		:: skip
-		fi
+		fi;
+		if :: OVERLAP -> goto poll :: !OVERLAP fi
 	};
 
 ktx_begin:
@@ -465,6 +563,7 @@ ktx_begin:
 	:: atomic { valid[w] -> pending[w] = true;
 		for (i : 0 .. COMMANDS - 1) { pending_result[AT(w, i)] = verdict[i]; verdict[i] = 0 } }
 	:: atomic { !valid[w] -> goto rebuild }
+	:: atomic { ahead[w] != NONE && METADATA == 1 && !member[w] -> goto start_over } /* a revoke that was served while sending */
 	:: atomic { CRASH && faults -> goto crash }
 	fi;
 
@@ -509,9 +608,12 @@ endtxn_after:
 
 batch_end:
 	if
-	:: atomic { start = start + n; forget_batch();
-		if :: spent && RENEW -> bump_producer(w, true) :: else fi;
-		spent = false; goto poll }
+	:: atomic { m == 0 -> published(); goto poll }
+	:: atomic { ahead[w] == COMMITTED -> published(); executed();
+		for (i : 0 .. COMMANDS - 1) { verdict[i] = answer[AT(w, i)] }
+		end_ahead(w, NONE); goto commit_after }
+	:: atomic { ahead[w] == ROLLED_BACK -> published(); end_ahead(w, NONE); c = start; goto begin }
+	:: atomic { ahead[w] == GONE -> published(); end_ahead(w, NONE); goto doubt }
 	:: atomic { CRASH && faults -> goto crash }
 	fi;
 
@@ -526,18 +628,18 @@ give_up:
 	fi;
 	if
 	:: atomic { spent && RENEW -> goto rebuild }
-	:: atomic { !(spent && RENEW) -> spent = false; goto start_over }
+	:: atomic { !(spent && RENEW) -> spent = false; unpublished() }
 	fi;
 
 rebuild: /* a new producer */
-	atomic { bump_producer(w, true); spent = false; goto start_over };
+	atomic { if :: RESOLVE -> bump_producer(w, true) :: !RESOLVE fi; spent = false; unpublished() };
 
 doubt:	/* the COMMIT's answer was lost */
 	atomic {
 		roll_back(w);
 		if
 		:: RECLAIM -> goto start_over
-		:: !RECLAIM -> for (i : 0 .. COMMANDS - 1) { verdict[i] = 0 } c = start; goto begin
+		:: !RECLAIM -> for (i : 0 .. COMMANDS - 1) { verdict[i] = 0 } c = start; end = 0; goto begin
 		fi
 	};
 
@@ -545,18 +647,37 @@ close:	atomic { start = 0; join_anew(w); goto join }; /* a new consumer */
 
 revoke:	atomic { roll_back(w); forget_batch(); forget_snapshot(w); start = 0; seen = 0; replaced = false; goto join };
 
-start_over: /* drops the batch */
-	atomic {
-		roll_back(w); forget_batch(); forget_snapshot(w);
+start_over: /* drops what is in hand */
+	if
+	:: atomic { !under_way(w) -> roll_back(w); forget_batch(); forget_snapshot(w);
 		start = 0;
 		if
 		:: goto claim_before /* also with an assignment that it does not know to be over */
 		:: !member[w] -> goto join
-		fi
-	};
+		fi }
+	:: atomic { under_way(w) && CRASH && faults -> goto crash }
+	fi;
 
 finished:
 	atomic { forget_batch(); start = 0; done++ }
+}
+
+/* PostgreSQL's part in a batch ahead, at any time. It need not have got all of it. */
+proctype Session(byte x) {
+end:	do
+	:: atomic { ahead[x] == SENT && unlocked(x) && owns(x) -> executing[x] = true; ahead[x] = FENCE_PASSED }
+	:: atomic { ahead[x] == SENT && unlocked(x) && !owns(x) -> end_ahead(x, GONE) }
+	:: atomic { ahead[x] == FENCE_PASSED && executing[x] ->
+		for (i : 0 .. COMMANDS - 1) {
+			if :: answer[AT(x, i)] == ASKED -> judge(x, i, draft[i], answer[AT(x, i)]) :: else fi
+		}
+		ahead[x] = JUDGED }
+	:: atomic { ahead[x] == JUDGED && executing[x] -> commit_database(x, confirms[x]); ahead[x] = COMMITTED }
+	:: atomic { (ahead[x] == FENCE_PASSED || ahead[x] == JUDGED) && !executing[x] -> end_ahead(x, GONE) }
+	:: atomic { (SPLIT || FAIL) && faults && ahead[x] == JUDGED && executing[x] -> roll_back(x); end_ahead(x, ROLLED_BACK) }
+	:: atomic { CUT && faults && ahead[x] == JUDGED && executing[x] -> commit_database(x, confirms[x]); end_ahead(x, GONE) }
+	:: atomic { CUT && faults && lost[x] == NONE && (ahead[x] == SENT || (ahead[x] == JUDGED && executing[x])) -> lose_ahead(x) }
+	od
 }
 
 /* What arrives late, and what the servers do by themselves. */
@@ -582,8 +703,7 @@ inline finish_lost(x) {
 /* Fence, statement and COMMIT, judged by what is there now. */
 inline run_lost(x) {
 	if
-	:: !FENCE || lost_epoch[x] ->
-		for (i : 0 .. COMMANDS - 1) {
+	:: for (i : 0 .. COMMANDS - 1) {
 			if
 			:: draft[i] == 0 -> insert(i, lost_written[AT(x, i)])
 			:: skip
@@ -611,8 +731,7 @@ end:	do
 	:: atomic { FENCED && faults && valid[1] -> bump_producer(1, false) }
 	:: atomic { CUT && faults && executing[0] -> roll_back(0) }
 	:: atomic { CUT && faults && executing[1] -> roll_back(1) }
-	:: atomic { LATE_CLAIM && faults && !anyones_lock ->
-		own_epoch[0] = false; own_epoch[1] = false; lost_epoch[0] = false; lost_epoch[1] = false }
+	:: atomic { LATE_CLAIM && faults && !anyones_lock -> next_epoch() }
 	od
 }
 
@@ -629,7 +748,8 @@ end:	do
 init {
 	atomic {
 		forget_snapshot(0); forget_snapshot(1);
-		run Worker(0); run Worker(1)
+		run Worker(0); run Worker(1);
+		if :: OVERLAP -> run Session(0); run Session(1) :: !OVERLAP fi
 	};
 	timeout -> /* nothing can move any more */
 	atomic {
