@@ -43,8 +43,8 @@ $(OUT)/.packages: Makefile
 	@missing=; for p in $(PACKAGES); do $(PKG_CONFIG) --exists $$p 2>/dev/null || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "missing libraries (pkg-config names):$$missing" >&2; \
 	echo "on Debian: deploy/deps.sh build" >&2; exit 1; fi
-	@$(PKG_CONFIG) --exists 'rdkafka >= 2.0.2' 'avro-c >= 1.11' 'libpq >= 15' || \
-	{ echo "wanted: rdkafka >= 2.0.2, avro-c >= 1.11, libpq >= 15" >&2; exit 1; }
+	@$(PKG_CONFIG) --exists 'rdkafka >= 2.0.2' 'avro-c >= 1.11' 'libpq >= 15' 'libcrypto >= 3' || \
+	{ echo "wanted: rdkafka >= 2.0.2, avro-c >= 1.11, libpq >= 15, libcrypto >= 3" >&2; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
 $(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(OBJECTS)

@@ -674,7 +674,7 @@ static int check_topics(const struct config *config, struct fault *fault)
  * 12 MiB, libraries included. Measured (tests/bench, memory). */
 static void share_memory(struct config *config)
 {
-	config->fetch_bytes = config->memory / 32 * 5;
+	config->fetch_bytes = config->memory / 64 * 13;
 	config->batch_bytes = config->memory / 16;
 }
 

@@ -353,8 +353,9 @@ static bool may_fetch(const struct lane *lane)
 	return lane->executed == NULL || (!lane_is_stopping(lane) && store_connected(lane->store) && !takeover_is_due(lane));
 }
 
-/* PostgreSQL works on a batch while Kafka commits the one before it: what was only sent costs nothing to wait for, and
- * nothing else is done before both are known (protocol.txt, one batch ahead). */
+/* PostgreSQL works on a batch while Kafka commits the one before it, and nothing else is done before both are known
+ * (protocol.txt, one batch ahead). An answer that is larger than the sockets hold waits with its COMMIT, and its locks, until
+ * it is received. */
 static int run_batches(struct lane *lane, struct fault *fault)
 {
 	if (may_fetch(lane))
@@ -366,7 +367,7 @@ static int run_batches(struct lane *lane, struct fault *fault)
 	if (lane->executed && settle(lane, fault) < 0)
 		return -1;
 	if (lane->batch->count == 0)
-		return takeover_tend(lane, fault);
+		return lane_is_stopping(lane) ? 0 : takeover_tend(lane, fault);
 	if (execute_batch(lane, fault) < 0)
 		return -1;
 	lane->executed = lane->batch;

@@ -102,7 +102,7 @@ static void bound_heaps(int lanes)
 {
 #ifdef M_ARENA_MAX
 	mallopt(M_ARENA_MAX, lanes + 1);
-	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+	mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024); /* nothing is mapped, and nothing unmapped, again and again */
 #else
 	(void)lanes;
 #endif

@@ -893,6 +893,7 @@ void store_send(struct store *store, const struct fence *fence, struct job **job
 		execution->failed = not_connected(&execution->fault) < 0;
 	else
 		execution->failed = send_stages(execution, &execution->fault) < 0;
+	execution->fence = NULL;
 }
 
 static int fail_execution(struct execution *execution, struct fault *fault)

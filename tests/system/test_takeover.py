@@ -133,6 +133,24 @@ def test_zombie_at(zombies, case):
     print("%s: the heir was done after %.1f s" % (case, zombies.outcome(case)))
 
 
+def test_stopped_before_it_reads_an_answer(world):
+    """The answer to the batch ahead is larger than the sockets hold: PostgreSQL waits before the COMMIT, with its locks, for a
+    worker that is stopped in the Kafka transaction of the batch before."""
+    (group,) = world.add_account_groups(1)
+    world.sql("UPDATE campaigns SET description = repeat('x', 10000) WHERE account_group_id = %s", group)
+    sent = list(world.send(*[world.command(accountGroupId=group) for _ in range(400)]))
+    zombie = world.worker("one", fail="ktx-begin:stop", args=(*FAST, "--batch", "200"))
+    zombie.wait_for_point("ktx-begin")
+    writing = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite'"
+    wait_until(lambda: world.sql(writing), 20, "PostgreSQL waits for its reader")
+    heir = world.worker("two", args=FAST)
+    answers = world.await_results(len(sent))
+    assert all(answer["success"] for answer in answers)
+    zombie.thaw()
+    world.verify(sent)
+    assert zombie.stop() == 0 and heir.stop() == 0
+
+
 def test_assignment_replaced_during_a_takeover(world):
     """What a worker had begun to take over, and does not own any more, it leaves alone: an offset that it fetched early, and
     committed late, would undo its new owner's."""
