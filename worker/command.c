@@ -280,7 +280,6 @@ void command_digest(const struct command *command, uint8_t digest[DIGEST_BYTES])
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct sum sum;
 
-
 	pthread_once(&once, fetch_sha256); /* EVP_sha256() would be looked up each time */
 	sum.context = EVP_MD_CTX_new();
 	sum.used = 0;

@@ -80,7 +80,7 @@ static const struct setting settings[] = {
 	{ "batch-ms", 0, NUMBER, FOR_WORKER, "MS", "250", NULL, 1, 60000, NULL, false, AT(batch_ms),
 	  "time that PostgreSQL should need for a batch: fewer commands are taken when the last ones took longer" },
 	{ "memory", 0, SIZE, FOR_WORKER, "BYTES", "32MiB", NULL, MEMORY_MIN, 1024L * 1024 * 1024, NULL, false, AT(memory),
-	  "a lane's memory, whatever the backlog: bounds the commands that are fetched ahead and in a batch" },
+	  "about what a lane takes of memory, whatever the backlog: bounds the commands that are fetched ahead and in a batch" },
 	{ "drain-ms", 0, NUMBER, FOR_WORKER, "MS", "25000", NULL, 100, 3600000, NULL, false, AT(drain_ms),
 	  "after SIGTERM, time to finish the batch and leave the group" },
 	{ "breaker", 0, NUMBER, FOR_WORKER, "N", "5", NULL, 1, 1000000, NULL, false, AT(breaker),
