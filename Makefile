@@ -7,6 +7,8 @@ BUILD ?= build
 PREFIX ?= /usr/local
 CC ?= cc
 PKG_CONFIG ?= pkg-config
+DOWNLOADS ?= $(BUILD)/downloads
+PKG = PKG_CONFIG_PATH=$(DOWNLOADS)/librdkafka/lib/pkgconfig:$$PKG_CONFIG_PATH $(PKG_CONFIG)
 PACKAGES = rdkafka avro-c libpq jansson libcrypto
 
 ifeq ($(VARIANT),release)
@@ -24,10 +26,10 @@ $(error VARIANT=$(VARIANT): release, test or asan)
 endif
 
 VERSION := 1.0.0
-OUR_CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+OUR_CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(patsubst -I%,-isystem %,$(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null))
 OUR_CFLAGS = -std=gnu11 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -fstack-protector-strong \
 	$(VARIANT_CFLAGS) $(if $(CI),-Werror) -MMD -MP -pthread
-OUR_LDLIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -pthread
+OUR_LDLIBS = $(shell $(PKG) --libs $(PACKAGES) 2>/dev/null) -pthread
 
 COMMON = $(filter-out %/main.c,$(wildcard schemas/*.c worker/*.c producer/*.c))
 GENERATED = $(BUILD)/gen/schemas.c $(BUILD)/gen/sql.c $(BUILD)/gen/migrations.c
@@ -40,11 +42,11 @@ all: $(OUT)/campaign-worker $(OUT)/campaign-producer ## build the two programs i
 
 # Missing packages are named once, together.
 $(OUT)/.packages: Makefile
-	@missing=; for p in $(PACKAGES); do $(PKG_CONFIG) --exists $$p 2>/dev/null || missing="$$missing $$p"; done; \
+	@missing=; for p in $(PACKAGES); do $(PKG) --exists $$p 2>/dev/null || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "missing libraries (pkg-config names):$$missing" >&2; \
 	echo "on Debian: deploy/deps.sh build" >&2; exit 1; fi
-	@$(PKG_CONFIG) --exists 'rdkafka >= 2.0.2' 'avro-c >= 1.11' 'libpq >= 15' 'libcrypto >= 3' || \
-	{ echo "wanted: rdkafka >= 2.0.2, avro-c >= 1.11, libpq >= 15, libcrypto >= 3" >&2; exit 1; }
+	@$(PKG) --exists 'rdkafka >= 2.8' 'avro-c >= 1.11' 'libpq >= 15' 'libcrypto >= 3' || \
+	{ echo "wanted: rdkafka >= 2.8, avro-c >= 1.11, libpq >= 15, libcrypto >= 3" >&2; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
 $(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(OBJECTS)
@@ -76,7 +78,7 @@ $(BUILD)/gen/migrations.c: schemas/embed.sh $(wildcard schemas/sql/[0-9]*.sql)
 
 $(OUT)/tests/%: $(OUT)/obj/tests/%.o $(OBJECTS)
 	@mkdir -p $(@D)
-	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(shell $(PKG_CONFIG) --libs cmocka) $(LDLIBS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(shell $(PKG) --libs cmocka) $(LDLIBS)
 
 # libFuzzer: bytes to the codec and to the field rules. Debian: clang, libclang-rt-dev. SECONDS=60
 $(BUILD)/fuzz/fuzz_command: tests/fuzz/fuzz_command.c schemas/codec.c schemas/guard.c schemas/fingerprint.c worker/arena.c \

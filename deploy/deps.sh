@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, saying first what it will do.
+# Installs the Debian packages that are missing, saying first what it will do, and builds librdkafka (librdkafka.sh).
 #
 #   deps.sh PURPOSE...     build: compile; run: the demo's Kafka and PostgreSQL; test: the test suites; bench: what the
 #                          benchmark needs beside them
@@ -39,11 +39,14 @@ build() {
 	need libc6-dev c_headers
 	need make have make
 	need pkg-config have pkg-config
-	need librdkafka-dev library rdkafka
 	need libavro-dev library avro-c
 	need libpq-dev library libpq
 	need libjansson-dev library jansson
 	need libssl-dev library libcrypto
+	need zlib1g-dev library zlib
+	need libzstd-dev library libzstd
+	need liblz4-dev library liblz4
+	need libsasl2-dev library libsasl2
 }
 
 run() {
@@ -115,9 +118,16 @@ look() {
 	done
 }
 
+complete() {
+	case " $* " in *" build "*) sh "$here/librdkafka.sh" fetch ;; esac
+}
+
 [ $# -gt 0 ] || set -- ''
 look "$@"
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+	complete "$@"
+	exit
+fi
 if [ "${DEPS:-1}" = 0 ]; then
 	echo "deps: missing:$missing (DEPS=0: not installed)" >&2
 	exit 1
@@ -129,3 +139,4 @@ fi
 install
 look "$@"
 [ -z "$missing" ] || { echo "deps: still missing after the installation:$missing" >&2; exit 1; }
+complete "$@"

@@ -129,7 +129,7 @@ suite_warnings() {
 	for compiler in gcc clang; do
 		command -v "$compiler" >/dev/null || { cannot_run "there is no $compiler"; continue; }
 		out=build/warnings-$compiler
-		if build BUILD="$out" VARIANT=test CC="$compiler" CFLAGS=-Werror all unit-programs component-programs store-programs \
+		if build BUILD="$out" DOWNLOADS=build/downloads VARIANT=test CC="$compiler" CFLAGS=-Werror all unit-programs component-programs store-programs \
 			fuzz-object "$out/test/bench-tool"; then report 1 0 0; else report 0 1 0; fi
 	done
 }

@@ -669,12 +669,10 @@ static int check_topics(const struct config *config, struct fault *fault)
 	return 0;
 }
 
-/* What librdkafka fetches ahead has to last for a second (kafka.c, queued.min.messages). A batch's bytes are there several
- * times at once: waiting, in two batches, decoded, as parameters, in libpq's buffer; and a lane without commands takes some
- * 12 MiB, libraries included. Measured (tests/bench, memory). */
+/* Those bytes are there several times at once: with librdkafka, waiting, in two batches, decoded, as parameters, in libpq's
+ * buffer; and a lane without commands takes some 12 MiB, libraries included. Measured (tests/bench, memory). */
 static void share_memory(struct config *config)
 {
-	config->fetch_bytes = config->memory / 64 * 13;
 	config->batch_bytes = config->memory / 16;
 }
 

@@ -30,7 +30,7 @@ struct config wire_config(const char *brokers, const char *group)
 {
 	return (struct config){
 		.program = FOR_WORKER, .brokers = brokers, .group = group, .instance = group,
-		.fetch_bytes = 8 * 1024 * 1024, .dead_letter_bytes = 900000,
+		.batch_bytes = 8 * 1024 * 1024, .dead_letter_bytes = 900000,
 	};
 }
 

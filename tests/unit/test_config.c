@@ -102,7 +102,6 @@ static void test_defaults(void **state)
 	assert_int_equal(config.batch, 500);
 	assert_int_equal(config.memory, 32 << 20);
 	assert_int_equal(config.batch_bytes, 2 << 20);
-	assert_int_equal(config.fetch_bytes, 13 << 19);
 	assert_int_equal(config.drain_ms, 25000);
 	assert_int_equal(config.breaker, 5);
 	assert_int_equal(config.lock_timeout_ms, 2000);
@@ -377,7 +376,6 @@ static void test_example(void **state)
 	assert_int_equal(config.lanes, 1);
 	assert_int_equal(config.memory, 32 << 20);
 	assert_int_equal(config.batch_bytes, 2 << 20);
-	assert_int_equal(config.fetch_bytes, 13 << 19);
 	assert_int_equal(config.property_count, 3);
 }
 

@@ -23,7 +23,7 @@ static int begin(void **state)
 {
 	(void)state;
 	config = (struct config){ .program = FOR_WORKER, .brokers = "localhost:1", .group = "g", .instance = "i",
-				  .fetch_bytes = 8 << 20, .dead_letter_bytes = 900000, .properties = properties };
+				  .batch_bytes = 8 << 20, .dead_letter_bytes = 900000, .properties = properties };
 	memset(&fault, 0, sizeof fault);
 	return 0;
 }

@@ -42,7 +42,7 @@ make_mutant() { # NAME
 	copy "$1"
 	patch -d "$out/$1/src" -p1 -s -F2 <"$patches/$1.patch" >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: the patch does not apply any more"; }
-	make -C "$out/$1/src" BUILD=build VARIANT=test build/test/campaign-worker >"$out/$1/log" 2>&1 ||
+	make -C "$out/$1/src" BUILD=build DOWNLOADS="$build/downloads" VARIANT=test build/test/campaign-worker >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: does not compile"; }
 	if grep -i 'warning:' "$out/$1/log" >&2; then die "$1: the compiler warns"; fi
 	mv "$out/$1/src/build/test/campaign-worker" "$out/$1/campaign-worker"

@@ -1,0 +1,88 @@
+#!/bin/sh
+# The librdkafka that this project is built with and proven on: the source that Debian 13 ships, 2.8.0, taken with apt, which
+# checks its signature, and built into build/downloads/ for this project alone. Nothing of the system is replaced; the Makefile
+# lets pkg-config find it there, and it is linked statically.
+#
+#   librdkafka.sh fetch    build it, once
+#   librdkafka.sh fetched  whether it is there
+#
+# Why not another: Debian 12's 2.0.2 waits for short timers by spinning, which takes as much CPU as all the rest of the worker,
+# and stops fetching for a second whenever enough is fetched. From 2.10 on a lane can hang for ever when the broker that
+# coordinates its group dies: it is dropped with the metadata, and what waits for it is never looked at again (2.14.2;
+# tests/component/test_outlet.c, test_group_coordinator_moves). 2.8.0 as it is can crash when a topic is made anew: mended here
+# as upstream did (commit dc48bedd1, in 2.10).
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd -P)
+downloads=${BUILD:-$here/../build}/downloads
+release=trixie
+version=2.8.0
+
+say() { echo "librdkafka: $*"; }
+die() { echo "librdkafka: $*" >&2; exit 1; }
+
+# apt with a list of its own, of that release's sources and nothing else.
+sources() {
+	apt-get -qq -o Dir::Etc::sourcelist="$new/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$new/lists" \
+		-o APT::Sandbox::User= "$@"
+}
+
+fetch() {
+	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+	[ -n "$mirror" ] || die "apt knows no mirror of Debian: librdkafka $version is wanted, from its own source"
+	say "fetching the source of $release (librdkafka, 5 MB)"
+	mkdir -p "$new/lists/partial" "$new/tree"
+	echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >"$new/sources.list"
+	sources update
+	(cd "$new" && sources source --download-only librdkafka)
+	[ -e "$new/librdkafka_$version.orig.tar.gz" ] || die "$release has another version than $version"
+	tar -xzf "$new"/librdkafka_*.orig.tar.gz -C "$new/tree" --strip-components=1
+}
+
+mend() {
+	file=$new/tree/src/rdkafka_topic.c
+	sed -i 's/else if (leader_epoch < rktp->rktp_leader_epoch)/else if (rktp \&\& leader_epoch < rktp->rktp_leader_epoch)/' "$file"
+	grep -q 'else if (rktp && leader_epoch < rktp->rktp_leader_epoch)' "$file" || die "the source is not the one that was to be mended"
+}
+
+# Without curl, as Debian 12 does.
+build() {
+	say "building it for this project alone (half a minute; kept in build/downloads/)"
+	(cd "$new/tree" && ./configure --prefix="$new/made" --libdir="$new/made/lib" --disable-curl && make -j2 -C src &&
+		make -C src install) >"$new/log" 2>&1 || {
+		tail -n 30 "$new/log" >&2
+		die "could not be built"
+	}
+}
+
+# What is needed to link it statically, under the name that everybody asks for, in a folder that may be moved.
+keep() {
+	mkdir -p "$new/librdkafka/lib/pkgconfig"
+	mv "$new/made/include" "$new/librdkafka/"
+	mv "$new/made/lib/librdkafka.a" "$new/librdkafka/lib/"
+	sed 's,^prefix=.*,prefix=${pcfiledir}/../..,; s,^libdir=.*,libdir=${prefix}/lib,; s,^includedir=.*,includedir=${prefix}/include,
+		s,${pc_sysrootdir},,' "$new/made/lib/pkgconfig/rdkafka-static.pc" >"$new/librdkafka/lib/pkgconfig/rdkafka.pc"
+	cksum <"$0" >"$new/librdkafka/cksum"
+	rm -rf "$downloads/librdkafka"
+	mv "$new/librdkafka" "$downloads/"
+}
+
+fetched() { [ "$(cat "$downloads/librdkafka/cksum" 2>/dev/null)" = "$(cksum <"$0")" ]; }
+
+case ${1:-} in
+fetched) fetched ;;
+fetch)
+	if fetched; then exit 0; fi
+	mkdir -p "$downloads"
+	new=$(mktemp -d "$downloads/.librdkafka.XXXXXX")
+	trap 'rm -rf "$new"' EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	new=$(cd "$new" && pwd -P)
+	fetch
+	mend
+	build
+	keep
+	;;
+*) sed -n '/^#   lib/s/^# *//p' "$0" >&2; exit 2 ;;
+esac
