@@ -49,14 +49,14 @@ static bool key_is(const struct record *record, const char *account_group_id)
 	       memcmp(record->key, account_group_id, record->key_size) == 0;
 }
 
-static void judge(struct lane *lane, struct job *job)
+static void judge(struct lane *lane, struct batch *batch, struct job *job)
 {
 	const struct record *record = &job->record;
 	struct command *command = &job->command;
 	struct fault fault;
 	enum reason reason;
 	const char *details;
-	struct arena *arena = lane->batch->arena;
+	struct arena *arena = batch->arena;
 
 	job->result.command_topic = record->topic;
 	job->result.command_partition = record->partition;
@@ -90,13 +90,13 @@ static uint32_t hash_text(uint32_t hash, const char *text)
 }
 
 /* Adds a job's (account group, trace); false if the batch has it already. */
-static bool add_trace(struct lane *lane, size_t index)
+static bool add_trace(struct lane *lane, const struct batch *batch, size_t index)
 {
-	const struct command *command = &lane->batch->jobs[index].command;
+	const struct command *command = &batch->jobs[index].command;
 	size_t mask = lane->trace_slots - 1, slot = hash_text(hash_text(2166136261u, command->account_group_id), command->trace_id);
 
 	for (slot &= mask; lane->traces[slot]; slot = (slot + 1) & mask) {
-		const struct command *other = &lane->batch->jobs[lane->traces[slot] - 1].command;
+		const struct command *other = &batch->jobs[lane->traces[slot] - 1].command;
 
 		if (strcmp(other->trace_id, command->trace_id) == 0 &&
 		    strcmp(other->account_group_id, command->account_group_id) == 0)
@@ -117,9 +117,8 @@ static void warn_if_misplaced(const struct lane *lane, const struct record *reco
 }
 
 /* What the fence confirms is what is published: while the batch before this one is not, that is where it began. */
-static void note_offset(struct lane *lane, const struct record *record)
+static void note_offset(struct lane *lane, struct batch *batch, const struct record *record)
 {
-	struct batch *batch = lane->batch;
 	struct batch_offset *offset = batch->offsets;
 	size_t i;
 
@@ -136,32 +135,36 @@ static void note_offset(struct lane *lane, const struct record *record)
 	offset[i] = (struct batch_offset){ record->partition, record->offset + 1 };
 }
 
-void batch_fetch(struct lane *lane)
+void batch_clear(struct batch *batch)
 {
-	struct batch *batch = lane->batch;
-	size_t bytes = 0;
+	arena_reset(batch->arena);
+	batch->count = batch->bytes = batch->offset_count = 0;
+}
 
-	batch->count = batch->offset_count = 0;
-	memset(lane->traces, 0, lane->trace_slots * sizeof *lane->traces);
+void batch_fill(struct lane *lane, struct batch *batch)
+{
+	size_t before = batch->count;
+
+	if (batch->count == 0)
+		memset(lane->traces, 0, lane->trace_slots * sizeof *lane->traces);
 	while (batch->count < lane->pace.limit) {
 		struct job *job = &batch->jobs[batch->count];
 
 		*job = (struct job){ 0 };
 		if (!intake_peek(lane->intake, batch->arena, &job->record))
 			break;
-		bytes += job->record.value_size;
-		if (batch->count > 0 && bytes > (size_t)lane->config->batch_bytes)
+		if (batch->count > 0 && batch->bytes + job->record.value_size > (size_t)lane->config->batch_bytes)
 			break;
-		judge(lane, job);
-		if (job->executable && !add_trace(lane, batch->count))
+		judge(lane, batch, job);
+		if (job->executable && !add_trace(lane, batch, batch->count))
 			break;
 		warn_if_misplaced(lane, &job->record);
-		note_offset(lane, &job->record);
+		note_offset(lane, batch, &job->record);
 		intake_take(lane->intake);
-		batch->order[batch->count] = job;
-		batch->count++;
+		batch->order[batch->count++] = job;
+		batch->bytes += job->record.value_size;
 	}
-	if (batch->count > 0)
+	if (batch->count > before)
 		failpoint("decode");
 }
 

@@ -160,7 +160,7 @@ void lane_size_batches(struct lane *lane, size_t partitions)
 		batch->fences = calloc(partitions + 1, sizeof *batch->fences);
 		if (batch->offsets == NULL || batch->fences == NULL)
 			abort();
-		batch->count = batch->offset_count = 0;
+		batch_clear(batch);
 	}
 }
 
@@ -317,19 +317,6 @@ static int publish(struct lane *lane, struct batch *batch, struct fault *fault)
 	return -1;
 }
 
-static void advance(struct lane *lane, const struct batch *batch)
-{
-	for (size_t i = 0; i < batch->offset_count; i++) {
-		struct partition *partition = lane_find_partition(lane, batch->offsets[i].partition);
-
-		if (partition)
-			partition->start = batch->offsets[i].next;
-	}
-	breaker_published(&lane->breaker);
-	takeover_note_progress(lane);
-	lane->failures = 0;
-}
-
 /* Publishes the executed batch, and is done with it. */
 static int settle(struct lane *lane, struct fault *fault)
 {
@@ -338,41 +325,76 @@ static int settle(struct lane *lane, struct fault *fault)
 	if (publish(lane, batch, fault) < 0)
 		return -1;
 	batch_log(batch);
-	advance(lane, batch);
+	takeover_note_progress(lane, batch);
+	breaker_published(&lane->breaker);
+	lane->failures = 0;
 	intake_release(lane->intake, batch->count);
-	arena_reset(batch->arena);
-	batch->count = 0;
+	batch_clear(batch);
 	lane->executed = NULL;
 	failpoint("batch-end");
 	return 0;
 }
 
-/* While a batch waits to be published, the next may be fetched; not if something has to be done in between. */
-static bool may_fetch(const struct lane *lane)
+/* While a batch is in hand, the next one may be begun. */
+static bool may_go_ahead(const struct lane *lane)
 {
-	return lane->executed == NULL || (!lane_is_stopping(lane) && store_connected(lane->store) && !takeover_is_due(lane));
+	return !lane_is_stopping(lane) && store_connected(lane->store);
 }
 
-/* PostgreSQL works on a batch while Kafka commits the one before it, and nothing else is done before both are known
- * (protocol.txt, one batch ahead). An answer that is larger than the sockets hold waits with its COMMIT, and its locks, until
- * it is received. */
+static bool send_batch(struct lane *lane)
+{
+	if (lane->executed && !may_go_ahead(lane))
+		return false;
+	if (lane->executed == NULL || !takeover_is_due(lane))
+		batch_fill(lane, lane->batch);
+	if (lane->batch->count == 0)
+		return false;
+	failpoint("poll");
+	execute_send(lane);
+	return true;
+}
+
+/* Not if something has to be done that needs empty hands. */
+static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *fault)
+{
+	if (!may_go_ahead(lane) || takeover_is_due(lane))
+		return 0;
+	if (intake_poll(lane->intake, 0, fault) < 0) {
+		lane->intake_broken = true;
+		return -1;
+	}
+	batch_fill(lane, batch);
+	return 0;
+}
+
+/* PostgreSQL works on a batch while Kafka commits the one before it and the one behind it is decoded; nothing else is done
+ * before it is known (protocol.txt, one batch ahead). An answer that is larger than the sockets hold waits with its COMMIT,
+ * and its locks, until it is received. */
 static int run_batches(struct lane *lane, struct fault *fault)
 {
-	if (may_fetch(lane))
-		batch_fetch(lane);
-	if (lane->batch->count > 0) {
-		failpoint("poll");
-		execute_send(lane);
-	}
+	struct batch *batch = lane->batch, *other = batch == &lane->batches[0] ? &lane->batches[1] : &lane->batches[0];
+	bool sent = send_batch(lane);
+
 	if (lane->executed && settle(lane, fault) < 0)
 		return -1;
-	if (lane->batch->count == 0)
-		return lane_is_stopping(lane) ? 0 : takeover_tend(lane, fault);
-	if (execute_batch(lane, fault) < 0)
+	if (!sent)
+		return lane_is_stopping(lane) || batch->count > 0 ? 0 : takeover_tend(lane, fault);
+	if (fill_ahead(lane, other, fault) < 0 || execute_batch(lane, fault) < 0)
 		return -1;
-	lane->executed = lane->batch;
-	lane->batch = lane->batch == &lane->batches[0] ? &lane->batches[1] : &lane->batches[0];
+	takeover_note_fence(lane, batch);
+	lane->executed = batch;
+	lane->batch = other;
 	return 0;
+}
+
+static void drop_batches(struct lane *lane)
+{
+	execute_abandon(lane);
+	if (lane->intake)
+		intake_release_all(lane->intake);
+	lane->executed = NULL;
+	for (size_t i = 0; i < BATCHES; i++)
+		batch_clear(&lane->batches[i]);
 }
 
 static int step(struct lane *lane, struct fault *fault)
@@ -384,8 +406,10 @@ static int step(struct lane *lane, struct fault *fault)
 		return -1;
 	}
 	lane->served_at_ms = clock_monotonic_ms();
-	if (lane->executed == NULL && intake_serial(lane->intake) != lane->serial)
+	if (lane->executed == NULL && intake_serial(lane->intake) != lane->serial) {
+		drop_batches(lane);
 		return takeover_run(lane, fault);
+	}
 	if (check_assignment(lane, fault) < 0)
 		return -1;
 	return run_batches(lane, fault);
@@ -435,18 +459,6 @@ static bool is_fenced_too_often(struct lane *lane)
 	log_error("fatal", "the producer was fenced again and again: does another process run with the same group and instance? "
 		  "Give each its own --instance", "transactionalId", lane->transactional_id);
 	return true;
-}
-
-static void drop_batches(struct lane *lane)
-{
-	execute_abandon(lane);
-	if (lane->intake)
-		intake_release_all(lane->intake);
-	lane->executed = NULL;
-	for (size_t i = 0; i < BATCHES; i++) {
-		lane->batches[i].count = 0;
-		arena_reset(lane->batches[i].arena);
-	}
 }
 
 /* Drops what is in hand and makes the next round start over. -1: give up. */

@@ -31,6 +31,7 @@ struct partition {
 	enum partition_state state;
 	int64_t epoch;
 	int64_t start; /* the results of all offsets below are published */
+	int64_t confirm_at_ms; /* to be confirmed by then, if no batch's fence does it before; 0: is confirmed */
 };
 
 /* Records from fetched to published. */
@@ -38,7 +39,7 @@ struct batch {
 	struct arena *arena; /* all it refers to, but the records, which are the intake's */
 	struct job *jobs;
 	struct job **order;  /* pointers to jobs, for the store */
-	size_t count;
+	size_t count, bytes;
 	struct batch_offset *offsets;
 	struct fence_partition *fences;
 	size_t offset_count;
@@ -66,17 +67,15 @@ struct lane {
 	size_t predecessor_count;
 	int64_t recommit_at_ms, orders_check_at_ms;
 	int64_t leaderless_retry_at_ms, leaderless_pause_ms; /* 0: every partition has its leader */
-	bool unconfirmed;        /* more is published than confirmed_offset says */
-	int64_t confirm_at_ms;
 
 	/* While Kafka commits one batch, PostgreSQL works on the next. */
 	struct batch batches[2];
-	struct batch *batch;    /* being fetched and executed */
+	struct batch *batch;    /* filled, or executed by PostgreSQL while the other one is filled */
 	struct batch *executed; /* its transaction in PostgreSQL is committed: to be published; NULL: there is none */
 	bool sent;              /* the whole batch to PostgreSQL, whose answer is still to be received */
 	int64_t sent_at_ms;
 	struct pace pace;
-	uint32_t *traces;       /* hash table of the batch's (account group, trace): job index + 1 */
+	uint32_t *traces;       /* hash table of (account group, trace) in the batch filled last: job index + 1 */
 	size_t trace_slots;     /* a power of two */
 
 	/* Waiting. */
@@ -108,13 +107,17 @@ bool takeover_is_due(const struct lane *lane);
 /* Between batches: confirms what is published; commits held offsets again before they expire; looks for orders to resume
  * halted partitions. */
 int takeover_tend(struct lane *lane, struct fault *fault) MUST_CHECK;
-/* A batch is through: to be confirmed soon. */
-void takeover_note_progress(struct lane *lane);
+/* A batch was published: to be confirmed soon. */
+void takeover_note_progress(struct lane *lane, const struct batch *batch);
+/* A batch was executed: its fence has confirmed what was published before it was filled. */
+void takeover_note_fence(struct lane *lane, const struct batch *batch);
 /* Before leaving: confirms what is published, within wait_ms; if that fails, nothing is lost by it. */
 void takeover_confirm_last(struct lane *lane, int64_t wait_ms);
 
-/* batch.c */
-void batch_fetch(struct lane *lane); /* fills lane->batch from what the intake has ready */
+/* batch.c: adds what the intake has ready, until the batch is full. One batch is filled at a time. */
+void batch_fill(struct lane *lane, struct batch *batch);
+/* Forgets what is in it. */
+void batch_clear(struct batch *batch);
 void batch_log(const struct batch *batch);
 
 /* execute.c: sends lane->batch to PostgreSQL and returns; what fails is told by execute_batch. */
