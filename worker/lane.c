@@ -317,6 +317,19 @@ static int publish(struct lane *lane, struct batch *batch, struct fault *fault)
 	return -1;
 }
 
+static void advance(struct lane *lane, const struct batch *batch)
+{
+	for (size_t i = 0; i < batch->offset_count; i++) {
+		struct partition *partition = lane_find_partition(lane, batch->offsets[i].partition);
+
+		if (partition)
+			partition->start = batch->offsets[i].next;
+	}
+	breaker_published(&lane->breaker);
+	takeover_note_progress(lane);
+	lane->failures = 0;
+}
+
 /* Publishes the executed batch, and is done with it. */
 static int settle(struct lane *lane, struct fault *fault)
 {
@@ -325,9 +338,7 @@ static int settle(struct lane *lane, struct fault *fault)
 	if (publish(lane, batch, fault) < 0)
 		return -1;
 	batch_log(batch);
-	takeover_note_progress(lane, batch);
-	breaker_published(&lane->breaker);
-	lane->failures = 0;
+	advance(lane, batch);
 	intake_release(lane->intake, batch->count);
 	batch_clear(batch);
 	lane->executed = NULL;
@@ -381,7 +392,6 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return lane_is_stopping(lane) || batch->count > 0 ? 0 : takeover_tend(lane, fault);
 	if (fill_ahead(lane, other, fault) < 0 || execute_batch(lane, fault) < 0)
 		return -1;
-	takeover_note_fence(lane, batch);
 	lane->executed = batch;
 	lane->batch = other;
 	return 0;

@@ -31,7 +31,6 @@ struct partition {
 	enum partition_state state;
 	int64_t epoch;
 	int64_t start; /* the results of all offsets below are published */
-	int64_t confirm_at_ms; /* to be confirmed by then, if no batch's fence does it before; 0: is confirmed */
 };
 
 /* Records from fetched to published. */
@@ -67,6 +66,8 @@ struct lane {
 	size_t predecessor_count;
 	int64_t recommit_at_ms, orders_check_at_ms;
 	int64_t leaderless_retry_at_ms, leaderless_pause_ms; /* 0: every partition has its leader */
+	bool unconfirmed;        /* more is published than confirmed_offset says */
+	int64_t confirm_at_ms;
 
 	/* While Kafka commits one batch, PostgreSQL works on the next. */
 	struct batch batches[2];
@@ -107,10 +108,8 @@ bool takeover_is_due(const struct lane *lane);
 /* Between batches: confirms what is published; commits held offsets again before they expire; looks for orders to resume
  * halted partitions. */
 int takeover_tend(struct lane *lane, struct fault *fault) MUST_CHECK;
-/* A batch was published: to be confirmed soon. */
-void takeover_note_progress(struct lane *lane, const struct batch *batch);
-/* A batch was executed: its fence has confirmed what was published before it was filled. */
-void takeover_note_fence(struct lane *lane, const struct batch *batch);
+/* A batch is through: to be confirmed soon. */
+void takeover_note_progress(struct lane *lane);
 /* Before leaving: confirms what is published, within wait_ms; if that fails, nothing is lost by it. */
 void takeover_confirm_last(struct lane *lane, int64_t wait_ms);
 

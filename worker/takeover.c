@@ -227,11 +227,6 @@ static void plan_leaderless_retry(struct lane *lane)
 	lane->leaderless_retry_at_ms = any ? clock_monotonic_ms() + lane->leaderless_pause_ms : 0;
 }
 
-static void confirm_soon(struct partition *partition)
-{
-	partition->confirm_at_ms = clock_monotonic_ms() + CONFIRM_MS;
-}
-
 static int start(struct lane *lane, const struct start *starts, size_t n, struct fault *fault)
 {
 	if (intake_serial(lane->intake) != lane->serial)
@@ -240,15 +235,13 @@ static int start(struct lane *lane, const struct start *starts, size_t n, struct
 		lane->intake_broken = true;
 		return -1;
 	}
-	for (size_t i = 0; i < lane->partition_count; i++) {
-		if (lane->partitions[i].state != PARTITION_POSITIONED)
-			continue;
-		set_state(lane, &lane->partitions[i], PARTITION_RUNNING);
-		confirm_soon(&lane->partitions[i]);
-	}
+	for (size_t i = 0; i < lane->partition_count; i++)
+		if (lane->partitions[i].state == PARTITION_POSITIONED)
+			set_state(lane, &lane->partitions[i], PARTITION_RUNNING);
 	lane->recommit_at_ms = clock_monotonic_ms() + RECOMMIT_MS;
 	lane->orders_check_at_ms = clock_monotonic_ms() + ORDERS_CHECK_MS;
 	plan_leaderless_retry(lane);
+	takeover_note_progress(lane);
 	lane->refusals = 0;
 	log_info("running", "partitions are read", "topic", lane->config->commands, "lane", LOG_INT(lane->number), "running",
 		 LOG_INT((int64_t)n), "halted", LOG_INT((int64_t)lane->halted_count));
@@ -298,31 +291,12 @@ int takeover_run(struct lane *lane, struct fault *fault)
 				    arena_array(lane->arena, n, sizeof(struct start)), fault);
 }
 
-void takeover_note_progress(struct lane *lane, const struct batch *batch)
+void takeover_note_progress(struct lane *lane)
 {
-	for (size_t i = 0; i < batch->offset_count; i++) {
-		struct partition *partition = lane_find_partition(lane, batch->offsets[i].partition);
-
-		if (partition == NULL)
-			continue;
-		partition->start = batch->offsets[i].next;
-		if (partition->confirm_at_ms == 0)
-			confirm_soon(partition);
-	}
-}
-
-void takeover_note_fence(struct lane *lane, const struct batch *batch)
-{
-	for (size_t i = 0; i < batch->offset_count; i++) {
-		struct partition *partition = lane_find_partition(lane, batch->fences[i].partition);
-
-		if (partition == NULL || partition->confirm_at_ms == 0)
-			continue;
-		if (partition->start == batch->fences[i].start_offset)
-			partition->confirm_at_ms = 0;
-		else
-			confirm_soon(partition);
-	}
+	if (lane->unconfirmed)
+		return;
+	lane->unconfirmed = true;
+	lane->confirm_at_ms = clock_monotonic_ms() + CONFIRM_MS;
 }
 
 /* A batch's fence confirms what was published before it. Confirming the last batches of a partition as well means that
@@ -332,34 +306,23 @@ static int confirm(struct lane *lane, struct fault *fault)
 	struct fence_partition *partitions = arena_array(lane->arena, lane->partition_count + 1, sizeof *partitions);
 	struct fence fence = { intake_cluster_id(lane->intake, 0, fault), lane->config->commands, partitions, 0 };
 
+	lane->unconfirmed = false;
 	if (fence.cluster_id == NULL)
 		return -1;
 	for (size_t i = 0; i < lane->partition_count; i++) {
-		struct partition *partition = &lane->partitions[i];
+		const struct partition *partition = &lane->partitions[i];
 
-		partition->confirm_at_ms = 0;
 		if (partition->state == PARTITION_RUNNING)
 			partitions[fence.count++] = (struct fence_partition){ partition->id, partition->epoch, partition->start };
 	}
 	return store_confirm(lane->store, &fence, fault);
 }
 
-static bool is_confirm_due(const struct lane *lane, int64_t now)
-{
-	for (size_t i = 0; i < lane->partition_count; i++) {
-		const struct partition *partition = &lane->partitions[i];
-
-		if (partition->state == PARTITION_RUNNING && partition->confirm_at_ms > 0 && now >= partition->confirm_at_ms)
-			return true;
-	}
-	return false;
-}
-
 void takeover_confirm_last(struct lane *lane, int64_t wait_ms)
 {
 	struct fault fault;
 
-	if (!is_confirm_due(lane, INT64_MAX) || lane->serial == 0 || intake_serial(lane->intake) != lane->serial || !store_connected(lane->store))
+	if (!lane->unconfirmed || lane->serial == 0 || intake_serial(lane->intake) != lane->serial || !store_connected(lane->store))
 		return;
 	lane_begin_wait(lane, false);
 	lane->abandon_at_ms = clock_monotonic_ms() + wait_ms;
@@ -420,6 +383,11 @@ static int halt_unreadable(struct lane *lane, int32_t id, const char *what, stru
 	return -1;
 }
 
+static bool is_confirm_due(const struct lane *lane, int64_t now)
+{
+	return lane->unconfirmed && now >= lane->confirm_at_ms && lane->partition_count > lane->halted_count;
+}
+
 static bool is_recommit_due(const struct lane *lane, int64_t now)
 {
 	return lane->partition_count > lane->halted_count && now >= lane->recommit_at_ms;
@@ -435,12 +403,13 @@ static bool is_orders_check_due(const struct lane *lane, int64_t now)
 	return lane->partition_count > 0 && now >= lane->orders_check_at_ms;
 }
 
+/* Not for a confirmation: under load it is made when orders are looked for. */
 bool takeover_is_due(const struct lane *lane)
 {
 	int64_t now = clock_monotonic_ms();
 	int32_t id;
 
-	return is_confirm_due(lane, now) || is_recommit_due(lane, now) || is_leaderless_retry_due(lane, now) ||
+	return is_recommit_due(lane, now) || is_leaderless_retry_due(lane, now) ||
 	       is_orders_check_due(lane, now) || intake_find_unreadable(lane->intake, &id) != NULL;
 }
 
@@ -455,7 +424,8 @@ int takeover_tend(struct lane *lane, struct fault *fault)
 		return halt_unreadable(lane, id, unreadable, fault);
 	if (is_confirm_due(lane, now)) {
 		lane_begin_wait(lane, true);
-		return confirm(lane, fault);
+		if (confirm(lane, fault) < 0)
+			return -1;
 	}
 	if (is_recommit_due(lane, now))
 		return recommit(lane, fault);

@@ -466,6 +466,17 @@ def test_breaker(world, batch, fault):
         201: 20 - while_open.get(500, 0), 404: 15, **({500: while_open[500]} if 500 in while_open else {})}
 
 
+@pytest.mark.parametrize("batch_ms, least, most", [(1, 20, 400), (60000, 4, 15)], ids=["a-millisecond", "a-minute"])
+def test_a_batch_is_bounded_by_time(world, batch_ms, least, most):
+    """Batches shrink to what PostgreSQL does in that time; without need they are full."""
+    (group,) = world.add_account_groups(1)
+    sent = world.send(*[world.command(accountGroupId=group) for _ in range(400)])
+    world.worker(args=["--batch", "100", "--batch-ms", str(batch_ms)])
+    assert all(answer["success"] for answer in world.verify(sent).values())
+    (row,) = world.sql("SELECT count(DISTINCT xmin::text) AS transactions FROM campaigns WHERE trace_id IS NOT NULL")
+    assert least <= row["transactions"] <= most
+
+
 def test_breaker_answers_what_needs_no_write(world):
     """A batch in which nothing would be written is answered while the breaker is open."""
     worker = world.worker(args=["--breaker", "1", "--batch", "10"])

@@ -154,6 +154,15 @@ def test_a_deleted_group_halts_every_partition(world):
     assert set(world.verify(sent)) == set(sent)
 
 
+def test_confirmed_while_others_are_busy(world):
+    """What is published of a partition that fell silent is confirmed soon, however busy the worker is with others."""
+    send_to(world, 2, 3)
+    sent = send_to(world, 0, 6000)
+    world.worker(args=("--batch", "10")).wait_for_log("running")
+    wait_until(lambda: owner(world, 2)["confirmed_offset"] == 3, 15, "it says what is published of partition 2")
+    assert 0 < world.committed()[0] < len(sent), "partition 0 is to be busy meanwhile"
+
+
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 def test_offsets_set_back_repeat_nothing(world, end):
     worker = world.worker(args=("-X", "session.timeout.ms=2000", "-X", "heartbeat.interval.ms=500"))
