@@ -7,7 +7,8 @@ counts are the ratios: the figures themselves are this machine's.
 
 Environment:
   LONG=1       longer, with rates of load, sweeps over batches, leads, audiences and data, and a backlog of a million commands
-  ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors rates batches leads skew rows memory
+  ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors rates batches leads partitions skew rows
+               memory
   SEED=N       of the commands [1]
   BENCH_SCALE  share of the usual number of commands and seconds; for the tests of this program [1]
 
@@ -39,11 +40,12 @@ import psycopg2
 from rig import Wrong, check
 
 FIGURES, PLOTS = harness.BUILD / "bench.json", harness.BUILD / "bench"
-SHORT = {"groups": 300, "rounds": 3, "commands": 40000, "seconds": 20, "sweep": 20000, "lanes": (1, 2), "memory": 1000000}
-LONG = {"groups": 1000, "rounds": 3, "commands": 200000, "seconds": 60, "sweep": 50000, "lanes": (1, 2, 4), "memory": 1000000}
+SHORT = {"groups": 300, "rounds": 3, "commands": 40000, "seconds": 8, "latency_rounds": 5, "sweep": 20000, "lanes": (1, 2), "memory": 1000000}
+LONG = {"groups": 1000, "rounds": 3, "commands": 200000, "seconds": 30, "latency_rounds": 5, "sweep": 50000, "lanes": (1, 2, 4), "memory": 1000000}
 WARM_UP_S, PEER_WARM_UP = 5, 200000  # commands; the second compiler is at work for that long
 RATE, RATES = 100, (10, 500, 1000, 2000)
 LANE_MIB = 32
+SMALL_BATCH = 20  # so small that a lane waits for Kafka and PostgreSQL rather than for processors
 FULL = 0.9  # so busy a machine has no processor left for a second lane
 
 
@@ -90,10 +92,11 @@ class Bench:
         print("  %-22s %s" % (name, describe(figures)), flush=True)
         return figures
 
-    def end_to_end(self, name, count, commands=None, workers=1, lanes=1, batch=None, database="bench", flawless=True):
+    def end_to_end(self, name, count, commands=None, workers=1, lanes=1, batch=None, database="bench", flawless=True,
+                   partitions=rigs.PARTITIONS):
         """Workers that meet a backlog, from their start to its end."""
         env = {"CAMPAIGN_BATCH": str(batch)} if batch else {}
-        with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database) as run:
+        with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database, partitions) as run:
             def start():
                 return [run.worker("w%d" % i, lanes=lanes, env=env) for i in range(workers)]
 
@@ -143,7 +146,7 @@ class Bench:
 
     def latencies(self, rate, rounds):
         """Of the loop and the worker in turns; what all rounds took is taken together."""
-        seconds = self.seconds(self.size["seconds"] / rounds)
+        seconds = self.seconds(self.size["seconds"])
         measured, took_us = {"loop": [], "worker": []}, {"loop": array.array("q"), "worker": array.array("q")}
         for _ in range(rounds):
             for subject in measured:
@@ -156,7 +159,7 @@ class Bench:
                 "measured": len(took_us[subject])})
 
     def latency(self):
-        self.latencies(RATE, self.size["rounds"])
+        self.latencies(RATE, self.size["latency_rounds"])
 
     def rates(self):
         for rate in RATES:
@@ -190,9 +193,19 @@ class Bench:
             self.keep("beside the peer", {**median(ours), "rounds": ours})
 
     def lanes(self):
-        for lanes in self.size["lanes"]:
-            figures = self.end_to_end("lanes", self.count(self.size["sweep"]), lanes=lanes)
-            self.keep("1 lane" if lanes == 1 else "%d lanes" % lanes, figures)
+        """With full batches, where one lane takes most of a small machine; and with small ones, where it mostly waits."""
+        for what, batch, share in ("", None, 1), (", batches of %d" % SMALL_BATCH, SMALL_BATCH, 0.25):
+            rounds = {lanes: [] for lanes in self.size["lanes"]}
+            for _ in range(self.size["rounds"]):
+                for lanes, measured in rounds.items():
+                    measured.append(self.end_to_end("lanes", self.count(self.size["commands"] * share), lanes=lanes, batch=batch))
+            for lanes, measured in rounds.items():
+                self.keep(("1 lane" if lanes == 1 else "%d lanes" % lanes) + what, {**median(measured), "rounds": measured})
+
+    def partitions(self):
+        for n in 1, 2, 8, 32:
+            figures = self.end_to_end("partitions", self.count(self.size["sweep"]), partitions=n)
+            self.keep("1 partition" if n == 1 else "%d partitions" % n, figures)
 
     def workers(self):
         self.keep("2 workers", self.end_to_end("workers", self.count(self.size["sweep"]), workers=2))
@@ -273,10 +286,11 @@ class Bench:
         if peer:
             add("throughput / the peer's", rounds("beside the peer", "peer, batch", lambda f: f["per_s"]), least=1.5)
             add("CPU of worker + PostgreSQL / the peer's", rounds("beside the peer", "peer, batch", store_cpu_us), most=0.65)
-        one, two = get("1 lane"), get("2 lanes")
-        if one and two:
-            add("throughput of two lanes / one lane", two["per_s"] / one["per_s"], least=1.7,
-                excuse="processors full (%d %%)" % (100 * two["busy"]) if two["busy"] >= FULL else "")
+        for what in ", batches of %d" % SMALL_BATCH, "":
+            if get("1 lane" + what) and get("2 lanes" + what):
+                busy = get("2 lanes" + what)["busy"]
+                add("throughput of two lanes / one lane" + what, rounds("2 lanes" + what, "1 lane" + what, lambda f: f["per_s"]),
+                    least=1.7, excuse="processors full (%d %%)" % (100 * busy) if busy >= FULL else "")
         if get("memory"):
             add("MiB a lane before a backlog of %d" % get("memory")["commands"], get("memory")["rss_max_mib"], most=LANE_MIB)
         return found
@@ -310,7 +324,8 @@ def circumstances(rig):
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": rig.seed, "groups": rig.groups,
         "commit": command_output("git", "-C", str(harness.ROOT), "rev-parse", "--short", "HEAD"),
         "kafka": pom.partition("<kafka.version>")[2].partition("<")[0],
-        "librdkafka": command_output("pkg-config", "--modversion", "rdkafka"), "postgres": rig.ask("SHOW server_version"),
+        "librdkafka": command_output(
+            "pkg-config", "--modversion", harness.BUILD / "downloads" / "librdkafka" / "lib" / "pkgconfig" / "rdkafka.pc"), "postgres": rig.ask("SHOW server_version"),
         "postgres_settings": rigs.POSTGRES, "cores": os.cpu_count(), "processor": model, "kernel": platform.release()}
 
 
@@ -321,7 +336,7 @@ def print_targets(targets):
 
 
 SHORT_NAMES = ["throughput", "latency", "peer", "lanes", "workers", "errors"]
-LONG_NAMES = SHORT_NAMES + ["rates", "batches", "leads", "skew", "rows", "memory"]
+LONG_NAMES = SHORT_NAMES + ["rates", "batches", "leads", "partitions", "skew", "rows", "memory"]
 
 
 def measure(folder, names, size, scale, seed):

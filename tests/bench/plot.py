@@ -209,6 +209,9 @@ PLOTS = {
     "throughput": throughput, "cpu": cpu, "latency": latency, "rates": rates, "memory": memory,
     "lanes": sweep("Lanes and workers", ("1 lane", "2 lanes", "4 lanes", "2 workers"), [("2 lanes", 1.7, "1 lane")]),
     "batches": sweep("Most commands in a batch", ["batch %d" % n for n in (1, 50, 200, 500, 1000)]),
+    "small-batches": sweep("Lanes, with batches of 20", ["%s, batches of 20" % n for n in ("1 lane", "2 lanes", "4 lanes")],
+                           [("2 lanes, batches of 20", 1.7, "1 lane, batches of 20")]),
+    "partitions": sweep("Partitions of the commands topic", ("1 partition", "2 partitions", "8 partitions", "32 partitions")),
     "leads": sweep("Leads of a command", ["%s leads" % n for n in (1, 25, "all", 1000, 20000)]),
     "data": sweep("Data and tenants", ("end to end", "a tenth of the rows", "skewed tenants", "16 % errors")),
 }

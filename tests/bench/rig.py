@@ -116,14 +116,14 @@ class Peer(Program):
 class Run:
     """One measurement's topics and group. What is started for it is ended by close()."""
 
-    def __init__(self, rig, name, database):
+    def __init__(self, rig, name, database, partitions):
         self.rig, self.name, self.database = rig, name, database
         self.folder = rig.folder / "runs" / name
         self.folder.mkdir(parents=True)
         self.group = name
         self.commands, self.results, self.dead_letters = ("%s-%s" % (name, kind) for kind in ("commands", "results", "dead"))
         self.processes = []
-        rig.create_topics({self.commands: PARTITIONS, self.results: RESULT_PARTITIONS, self.dead_letters: 1})
+        rig.create_topics({self.commands: partitions, self.results: RESULT_PARTITIONS, self.dead_letters: 1})
 
     def environment(self, instance):
         """What a worker needs (harness.Worker asks)."""
@@ -266,8 +266,8 @@ class Rig:
             path.unlink()
 
     @contextlib.contextmanager
-    def run(self, name, database="bench"):
-        run = Run(self, "%s-%d" % (re.sub("[^a-z0-9]+", "-", name), next(self.numbers)), database)
+    def run(self, name, database="bench", partitions=PARTITIONS):
+        run = Run(self, "%s-%d" % (re.sub("[^a-z0-9]+", "-", name), next(self.numbers)), database, partitions)
         try:
             yield run
         finally:

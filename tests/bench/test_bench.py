@@ -24,7 +24,7 @@ import plot
 import rig as rigs
 from harness import Reader, Result
 
-SIZE = {**bench.SHORT, "rounds": 1, "memory": 200000}
+SIZE = {**bench.SHORT, "rounds": 1, "latency_rounds": 1, "memory": 200000}
 SCALE = 0.01
 
 
@@ -46,7 +46,7 @@ def rig():
 def figures(rig):
     """A whole run, small."""
     measured = bench.Bench(rig, SIZE, SCALE)
-    measured.run(["throughput", "latency", "lanes", "workers", "errors", "memory"])
+    measured.run(["throughput", "latency", "lanes", "workers", "errors", "partitions", "memory"])
     measured.figures["targets"] = measured.targets()
     return measured.figures
 
@@ -54,15 +54,16 @@ def figures(rig):
 def test_everything_is_measured(figures):
     assert figures["failed"] == []
     measured = figures["measurements"]
-    assert set(measured) == {"copy", "sql", "end to end", "loop at 100/s", "worker at 100/s", "1 lane", "2 lanes", "2 workers",
-                             "16 % errors", "memory"}
-    for name in "end to end", "1 lane", "2 lanes", "2 workers", "memory":
+    assert set(measured) == {"copy", "sql", "end to end", "loop at 100/s", "worker at 100/s", "1 lane", "2 lanes",
+                             "1 lane, batches of 20", "2 lanes, batches of 20", "2 workers", "16 % errors", "1 partition",
+                             "2 partitions", "8 partitions", "32 partitions", "memory"}
+    for name in "end to end", "1 lane", "2 lanes, batches of 20", "2 workers", "32 partitions", "memory":
         assert measured[name]["codes"] == {"ok": measured[name]["commands"]}
         assert measured[name]["wire_bytes"]["kafka"]["received"] > measured[name]["publish"]["bytes"] / 2
         assert measured[name]["wire_bytes"]["database"]["sent"] > 0
     assert measured["sql"]["outcomes"] == {"created": measured["sql"]["commands"]}
     assert 1500 < measured["copy"]["wal_bytes"] < 6000
-    assert len(figures["targets"]) == 8
+    assert len(figures["targets"]) == 9
 
 
 def test_mistakes_are_answered(figures):
@@ -142,14 +143,17 @@ def test_median_of_rounds():
     assert bench.median(rounds) == {"a": 2, "b": {"c": 3.0}}
 
 
+def lanes(per_s, busy):
+    return {"per_s": per_s, "busy": busy, "rounds": [{"per_s": per_s}]}
+
+
 def test_targets_say_what_is_missed():
     made = bench.Bench(None, SIZE, 1)
-    lane = {"per_s": 1000.0, "busy": 0.5}
-    made.figures["measurements"] = {"1 lane": lane, "2 lanes": {**lane, "per_s": 1200.0}}
+    made.figures["measurements"] = {"1 lane": lanes(1000.0, 0.5), "2 lanes": lanes(1200.0, 0.5)}
     assert [target["verdict"] for target in made.targets()] == ["MISSED"]
-    made.figures["measurements"]["2 lanes"] = {"per_s": 1200.0, "busy": 0.99}
+    made.figures["measurements"]["2 lanes"] = lanes(1200.0, 0.99)
     assert made.targets()[0]["verdict"] == "processors full (99 %)"
-    made.figures["measurements"]["2 lanes"] = {"per_s": 1800.0, "busy": 0.99}
+    made.figures["measurements"]["2 lanes"] = lanes(1800.0, 0.99)
     assert made.targets()[0]["verdict"] == "ok"
 
 

@@ -109,6 +109,7 @@ public final class Peer {
 		settings.put("linger.ms", 0);
 		settings.put("retry.backoff.ms", 5);
 		settings.put("compression.type", "zstd");
+		settings.put("compression.zstd.level", 1); // as the worker's
 		return new KafkaProducer<>(settings, new StringSerializer(), new ByteArraySerializer());
 	}
 
