@@ -1067,8 +1067,8 @@ class Checker:
     def check_resources(self):
         runs = collections.defaultdict(list)
         for sample in self.folder.samples:
-            runs[sample["slot"], sample["run"]].append(sample)
-        for (slot, run), samples in runs.items():
+            runs[sample["slot"], sample["run"], sample["pid"]].append(sample)  # the round before numbered its own
+        for (slot, run, _), samples in runs.items():
             samples.sort(key=lambda sample: sample["at_ms"])
             begin, end = samples[0]["at_ms"], samples[-1]["at_ms"]
             if end - begin < WATCH_S * 1000:

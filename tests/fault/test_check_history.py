@@ -1272,6 +1272,16 @@ def test_clients_made_late_are_no_rise(passes, made):
     passes(made)
 
 
+def test_two_processes_of_one_number_are_not_compared(passes, made):
+    """A worker of the round before may have been looked at last in this one, and had the same number."""
+    made.good("t1")
+    for second in range(41):
+        before = second < 15
+        made.samples.append({"at_ms": T0 + second * 1000, "slot": "one", "run": 4, "pid": 1 if before else 2, "rss_kib": 20000,
+                             "fds": 30, "threads": 14 if before else 27})
+    passes(made)
+
+
 # ---- the story ----
 
 def test_story(judge, made):
