@@ -307,7 +307,7 @@ static void take_message(struct intake *intake, rd_kafka_message_t *message)
 	intake->queue[intake->count++] = message;
 }
 
-static bool has_room(const struct intake *intake)
+bool intake_has_room(const struct intake *intake)
 {
 	return intake->count - intake->taken < (size_t)intake->room && intake->count < (size_t)intake->room * 3 &&
 	       intake->bytes < intake->room_bytes;
@@ -317,7 +317,7 @@ static bool has_room(const struct intake *intake)
  * comes along with that is kept, a few times; then the fetching is stopped. */
 int intake_poll(struct intake *intake, int timeout_ms, struct fault *fault)
 {
-	bool room = has_room(intake);
+	bool room = intake_has_room(intake);
 
 	if (room)
 		intake->beyond = 0;
@@ -332,7 +332,7 @@ int intake_poll(struct intake *intake, int timeout_ms, struct fault *fault)
 			return 0;
 		take_message(intake, message);
 		intake->beyond += !room;
-		if (!has_room(intake))
+		if (!intake_has_room(intake))
 			break;
 		timeout_ms = 0;
 	}

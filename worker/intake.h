@@ -29,6 +29,8 @@ void intake_free(struct intake *intake, int leave_ms);
 /* The cluster's id, kept once known. NULL with FAULT_WAIT if no broker answered in time. */
 const char *intake_cluster_id(struct intake *intake, int timeout_ms, struct fault *fault);
 
+/* Whether intake_poll takes more than what comes along with serving the group. */
+bool intake_has_room(const struct intake *intake);
 /* Serves rebalances and errors, takes up to room records into the queue; waits for the first at most timeout_ms.
  * FAULT_REBUILD: this consumer is finished. */
 int intake_poll(struct intake *intake, int timeout_ms, struct fault *fault) MUST_CHECK;

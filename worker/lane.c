@@ -370,7 +370,7 @@ static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *faul
 {
 	if (!may_go_ahead(lane) || takeover_is_due(lane))
 		return 0;
-	if (intake_poll(lane->intake, 0, fault) < 0) {
+	if (intake_has_room(lane->intake) && intake_poll(lane->intake, 0, fault) < 0) {
 		lane->intake_broken = true;
 		return -1;
 	}

@@ -426,6 +426,8 @@ int takeover_tend(struct lane *lane, struct fault *fault)
 		lane_begin_wait(lane, true);
 		if (confirm(lane, fault) < 0)
 			return -1;
+		if (intake_serial(lane->intake) != lane->serial) /* while PostgreSQL was waited for */
+			return 0;
 	}
 	if (is_recommit_due(lane, now))
 		return recommit(lane, fault);
