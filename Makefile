@@ -8,6 +8,7 @@ PREFIX ?= /usr/local
 CC ?= cc
 PKG_CONFIG ?= pkg-config
 DOWNLOADS ?= $(BUILD)/downloads
+LIBRDKAFKA = $(wildcard $(DOWNLOADS)/librdkafka/cksum)
 PKG = PKG_CONFIG_PATH=$(DOWNLOADS)/librdkafka/lib/pkgconfig:$$PKG_CONFIG_PATH $(PKG_CONFIG)
 PACKAGES = rdkafka avro-c libpq jansson libcrypto
 
@@ -45,8 +46,8 @@ $(OUT)/.packages: Makefile
 	@missing=; for p in $(PACKAGES); do $(PKG) --exists $$p 2>/dev/null || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "missing libraries (pkg-config names):$$missing" >&2; \
 	echo "on Debian: deploy/deps.sh build" >&2; exit 1; fi
-	@$(PKG) --exists 'rdkafka >= 2.8' 'avro-c >= 1.11' 'libpq >= 15' 'libcrypto >= 3' || \
-	{ echo "wanted: rdkafka >= 2.8, avro-c >= 1.11, libpq >= 15, libcrypto >= 3" >&2; exit 1; }
+	@$(PKG) --exists 'rdkafka >= 2.8' 'rdkafka < 2.10' 'avro-c >= 1.11' 'libpq >= 15' 'libcrypto >= 3' || \
+	{ echo "wanted: rdkafka >= 2.8 and < 2.10 (deploy/librdkafka.sh says why), avro-c >= 1.11, libpq >= 15, libcrypto >= 3" >&2; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
 $(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(OBJECTS)
@@ -55,11 +56,11 @@ $(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(OBJECTS)
 $(OUT)/campaign-producer: $(OUT)/obj/producer/main.o $(OBJECTS)
 	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
 
-$(OUT)/obj/gen/%.o: $(BUILD)/gen/%.c | $(OUT)/.packages
+$(OUT)/obj/gen/%.o: $(BUILD)/gen/%.c $(LIBRDKAFKA) | $(OUT)/.packages
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -I. -c -o $@ $<
 
-$(OUT)/obj/%.o: %.c | $(OUT)/.packages
+$(OUT)/obj/%.o: %.c $(LIBRDKAFKA) | $(OUT)/.packages
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -c -o $@ $<
 

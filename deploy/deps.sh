@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, saying first what it will do, and builds librdkafka (librdkafka.sh).
+# Installs the Debian packages that are missing, saying first what it will do, and builds librdkafka (librdkafka.sh says why).
 #
 #   deps.sh PURPOSE...     build: compile; run: the demo's Kafka and PostgreSQL; test: the test suites; bench: what the
 #                          benchmark needs beside them
@@ -118,8 +118,15 @@ look() {
 	done
 }
 
+# librdkafka is built, wherever Debian's source can be had; otherwise one that pkg-config finds will do.
 complete() {
-	case " $* " in *" build "*) sh "$here/librdkafka.sh" fetch ;; esac
+	case " $* " in *" build "*) ;; *) return 0 ;; esac
+	if [ "${DEPS:-1}" != 0 ] && have apt-get; then
+		sh "$here/librdkafka.sh" fetch
+	elif ! sh "$here/librdkafka.sh" fetched && ! { library 'rdkafka >= 2.8' && library 'rdkafka < 2.10'; }; then
+		echo "deps: missing: librdkafka 2.8 (deploy/librdkafka.sh fetch builds it)" >&2
+		exit 1
+	fi
 }
 
 [ $# -gt 0 ] || set -- ''

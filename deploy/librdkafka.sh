@@ -27,8 +27,16 @@ sources() {
 		-o APT::Sandbox::User= "$@"
 }
 
+# Debian's mirror, as this machine's apt knows it.
+mirror() { apt-get "$@" indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1; }
+
 fetch() {
-	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+	mirror=$(mirror)
+	if [ -z "$mirror" ]; then # its lists may have been removed, as images do
+		mkdir -p "$new/system/partial"
+		apt-get -qq -o Dir::State::lists="$new/system" -o APT::Sandbox::User= update
+		mirror=$(mirror -o Dir::State::lists="$new/system")
+	fi
 	[ -n "$mirror" ] || die "apt knows no mirror of Debian: librdkafka $version is wanted, from its own source"
 	say "fetching the source of $release (librdkafka, 5 MB)"
 	mkdir -p "$new/lists/partial" "$new/tree"
@@ -48,7 +56,8 @@ mend() {
 # Without curl, as Debian 12 does.
 build() {
 	say "building it for this project alone (half a minute; kept in build/downloads/)"
-	(cd "$new/tree" && ./configure --prefix="$new/made" --libdir="$new/made/lib" --disable-curl && make -j2 -C src &&
+	(unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS CPPFLAGS LDFLAGS LDLIBS && cd "$new/tree" &&
+		./configure --no-download --prefix="$new/made" --libdir="$new/made/lib" --disable-curl && make -j2 -C src &&
 		make -C src install) >"$new/log" 2>&1 || {
 		tail -n 30 "$new/log" >&2
 		die "could not be built"
@@ -63,8 +72,11 @@ keep() {
 	sed 's,^prefix=.*,prefix=${pcfiledir}/../..,; s,^libdir=.*,libdir=${prefix}/lib,; s,^includedir=.*,includedir=${prefix}/include,
 		s,${pc_sysrootdir},,' "$new/made/lib/pkgconfig/rdkafka-static.pc" >"$new/librdkafka/lib/pkgconfig/rdkafka.pc"
 	cksum <"$0" >"$new/librdkafka/cksum"
+	kept=$(mktemp -d "$downloads/.librdkafka.XXXXXX")
+	cp -R "$new/librdkafka" "$kept/"
 	rm -rf "$downloads/librdkafka"
-	mv "$new/librdkafka" "$downloads/"
+	mv "$kept/librdkafka" "$downloads/"
+	rmdir "$kept"
 }
 
 fetched() { [ "$(cat "$downloads/librdkafka/cksum" 2>/dev/null)" = "$(cksum <"$0")" ]; }
@@ -74,11 +86,13 @@ fetched) fetched ;;
 fetch)
 	if fetched; then exit 0; fi
 	mkdir -p "$downloads"
-	new=$(mktemp -d "$downloads/.librdkafka.XXXXXX")
+	exec 9>"$downloads/.librdkafka.lock"
+	flock 9
+	if fetched; then exit 0; fi
+	new=$(mktemp -d) # not in build/: configure takes no path with blanks
 	trap 'rm -rf "$new"' EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
-	new=$(cd "$new" && pwd -P)
 	fetch
 	mend
 	build
