@@ -47,7 +47,7 @@ $(OUT)/.packages: Makefile
 	if [ -n "$$missing" ]; then echo "missing libraries (pkg-config names):$$missing" >&2; \
 	echo "on Debian: deploy/deps.sh build" >&2; exit 1; fi
 	@$(PKG) --exists 'rdkafka >= 2.8' 'rdkafka < 2.10' 'avro-c >= 1.11' 'libpq >= 15' 'libcrypto >= 3' || \
-	{ echo "wanted: rdkafka >= 2.8 and < 2.10 (deploy/librdkafka.sh says why), avro-c >= 1.11, libpq >= 15, libcrypto >= 3" >&2; exit 1; }
+	{ echo "wanted: rdkafka >= 2.8 and < 2.10 (deploy/librdkafka.sh says why), avro-c >= 1.11, libpq >= 15, libcrypto >= 3; on Debian: deploy/deps.sh build" >&2; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
 $(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(OBJECTS)

@@ -93,15 +93,21 @@ class Bench:
         return figures
 
     def end_to_end(self, name, count, commands=None, workers=1, lanes=1, batch=None, database="bench", flawless=True,
-                   partitions=rigs.PARTITIONS):
-        """Workers that meet a backlog, from their start to its end."""
+                   partitions=rigs.PARTITIONS, shared_out=False):
+        """Workers that meet a backlog, from their start to its end; shared_out: started before, and each lane has its share of
+        the partitions."""
         env = {"CAMPAIGN_BATCH": str(batch)} if batch else {}
         with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database, partitions) as run:
             def start():
                 return [run.worker("w%d" % i, lanes=lanes, env=env) for i in range(workers)]
 
+            if shared_out:
+                started = start()
+                for worker in started:
+                    worker.wait_for_log("running", count=lanes, running=partitions // (workers * lanes))
+                start = rigs.held(started)
             figures = self.rig.drain(run, path, count, start, flawless)
-            for worker in run.processes[1:]:
+            for worker in [process for process in run.processes if isinstance(process, harness.Worker)]:
                 check(worker.stop() == 0, "the worker ended badly:\n%s", harness.tail(worker.log_path))
             return {**figures, "lanes": lanes, "workers": workers}
 
@@ -173,24 +179,29 @@ class Bench:
         self.beside_peer("one by one", self.count(self.size["commands"] / 20), 1)
 
     def beside_peer(self, mode, count, rounds):
-        """The peer and the worker in turns. The peer's first backlogs are for its compiler, and not counted."""
-        theirs, ours = [], []
+        """The peer and the worker in turns, both kept running. The peer's first backlogs are for its compiler, and not
+        counted; nor is the worker's first one."""
+        measured = {"peer, " + mode: [], "beside the peer": []}
         warm_up = math.ceil(self.count(PEER_WARM_UP if mode == "batch" else count) / count)
-        with self.rig.run("peer") as run:
-            peer = run.peer("batch" if mode == "batch" else "single")
+        with self.rig.run("peer") as theirs, self.rig.run("beside-the-peer") as ours:
+            peer = theirs.peer("batch" if mode == "batch" else "single")
             peer.wait_for("ready", rigs.READY_S)
+            worker = ours.worker()
+            worker.wait_for_log("running")
             for n in range(rounds + warm_up):
-                with self.rig.commands(count) as path:
-                    figures = self.rig.drain(run, path, count, lambda: [peer])
-                if n >= warm_up:
-                    figures.pop("wire_bytes")  # since the peer was started
-                    theirs.append(figures)
-                    if mode == "batch":
-                        ours.append(self.end_to_end("beside-the-peer", count))
+                for (name, rounds_of), run, process in zip(measured.items(), (theirs, ours), (peer, worker)):
+                    if process is worker and (n < warm_up - 1 or mode != "batch"):
+                        continue
+                    with self.rig.commands(count) as path:
+                        figures = self.rig.drain(run, path, count, rigs.held([process]))
+                    figures.pop("wire_bytes")  # since it was started
+                    if n >= warm_up:
+                        rounds_of.append(figures)
             peer.stop()
-        self.keep("peer, %s" % mode, {**median(theirs), "rounds": theirs})
-        if ours:
-            self.keep("beside the peer", {**median(ours), "rounds": ours})
+            check(worker.stop() == 0, "the worker ended badly:\n%s", harness.tail(worker.log_path))
+        for name, rounds_of in measured.items():
+            if rounds_of:
+                self.keep(name, {**median(rounds_of), "rounds": rounds_of})
 
     def lanes(self):
         """With full batches, where one lane takes most of a small machine; and with small ones, where it mostly waits."""
@@ -198,7 +209,8 @@ class Bench:
             rounds = {lanes: [] for lanes in self.size["lanes"]}
             for _ in range(self.size["rounds"]):
                 for lanes, measured in rounds.items():
-                    measured.append(self.end_to_end("lanes", self.count(self.size["commands"] * share), lanes=lanes, batch=batch))
+                    measured.append(self.end_to_end("lanes", self.count(self.size["commands"] * share), lanes=lanes, batch=batch,
+                                                    shared_out=True))
             for lanes, measured in rounds.items():
                 self.keep(("1 lane" if lanes == 1 else "%d lanes" % lanes) + what, {**median(measured), "rounds": measured})
 
@@ -208,7 +220,7 @@ class Bench:
             self.keep("1 partition" if n == 1 else "%d partitions" % n, figures)
 
     def workers(self):
-        self.keep("2 workers", self.end_to_end("workers", self.count(self.size["sweep"]), workers=2))
+        self.keep("2 workers", self.end_to_end("workers", self.count(self.size["commands"]), workers=2, shared_out=True))
 
     def errors(self):
         self.keep("16 % errors", self.end_to_end("errors", self.count(self.size["sweep"]), {"errors": 16}, flawless=False))

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -326,6 +327,19 @@ class Rig:
         return {
             **figures(before, after, seen), "codes": seen["codes"], "publish": published, "wire_bytes": self.wire(pids, count),
             "rss_max_mib": max(meter.memory_kib(pid, "VmHWM") for pid in pids) / 1024}
+
+
+def held(processes):
+    """Stops them; what is returned lets them go on. Otherwise they would have begun before anybody looks."""
+    for process in processes:
+        os.kill(process.pid, signal.SIGSTOP)
+
+    def go_on():
+        for process in processes:
+            os.kill(process.pid, signal.SIGCONT)
+        return processes
+
+    return go_on
 
 
 def has_leaders(reader, name):

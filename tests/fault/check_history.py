@@ -1027,9 +1027,8 @@ class Checker:
                                    self.meta[topic], partition,
                                    place["stable"], place["high"])
         for session in self.folder.sessions:
-            self.violation("C8", None, "a session of %s is %s, in a transaction for %g s", session["application_name"],
-                           session["state"],
-                           session["age_s"])
+            self.violation("C8", None, "a session of %s is %s (%s), in a transaction for %g s", session["application_name"],
+                           session["state"], session["wait_event"], session["age_s"])
         quiet_ms, last_ms, limit_s = self.meta["quiet_ms"], self.meta["last_fault_ms"], self.meta["quiet_limit_s"]
         if quiet_ms is None:
             self.violation("C9", None, "not quiet: %s", "; ".join(self.meta["restless"]) or "nobody says why")

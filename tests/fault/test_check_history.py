@@ -1173,7 +1173,7 @@ def test_open_transaction(breaks, made, topic):
 
 def test_session_in_transaction(breaks, made):
     made.good("t1")
-    made.sessions.append({"application_name": WORKER, "state": "idle in transaction", "age_s": 7.5})
+    made.sessions.append({"application_name": WORKER, "state": "idle in transaction", "wait_event": "ClientRead", "age_s": 7.5})
     breaks(made, "C8", WORKER, "idle in transaction", "7.5 s")
 
 
