@@ -6,10 +6,10 @@
 #   librdkafka.sh fetch    build it, once
 #   librdkafka.sh fetched  whether it is there
 #
-# Why not another: Debian 12's 2.0.2 waits for short timers by spinning, which takes as much CPU as all the rest of the worker,
-# and stops fetching for a second whenever enough is fetched. From 2.10 on a lane can hang for ever when the broker that
-# coordinates its group dies: it is dropped with the metadata, and what waits for it is never looked at again (2.14.2;
-# tests/component/test_outlet.c, test_group_coordinator_moves). 2.8.0 as it is can crash when a topic is made anew: mended here
+# Why not another: Debian 12's 2.0.2 waits for short timers by spinning, which took a fifth of the worker's CPU, and stops
+# fetching for a second whenever enough is fetched. With 2.14.2 a lane can hang for ever when the broker that coordinates its
+# group dies: brokers are dropped with the metadata since 2.10, and what waits for one is not looked at again
+# (tests/component/test_outlet.c, test_group_coordinator_moves). 2.8.0 as it is can crash when a topic is made anew: mended here
 # as upstream did (commit dc48bedd1, in 2.10).
 set -eu
 
