@@ -24,6 +24,9 @@ static const struct standard {
 	{ ALL, "socket.nagle.disable", "true" },
 	{ ALL, "socket.keepalive.enable", "true" },
 	{ ALL, "reconnect.backoff.max.ms", "2000" },
+	/* A client that pushes its metrics to the broker (KIP-714) may take a second to close, one time in six: it starts to wait
+	 * for the last push when that is over (librdkafka 2.8). A drain and a takeover each close one. */
+	{ ALL, "enable.metrics.push", "false" },
 	/* A transactional producer's follows transaction.timeout.ms. */
 	{ CONSUMER | PLAIN | ADMIN, "socket.timeout.ms", "10000" },
 	/* The least that a broker takes without being told otherwise (group.min.session.timeout.ms). It is how long a group

@@ -7,12 +7,16 @@
 #include <stdatomic.h>
 
 #include "../../schemas/codec.h"
+#include "../../worker/kafka.h"
 #include "../../worker/outlet.h"
 #include "../../worker/store.h"
 
 /* Each has a broker of its own, so that one can be made to hang alone. */
 enum { LEADER = 1, TRANSACTION_COORDINATOR = 2, GROUP_COORDINATOR = 3, SPARE = 4 };
-enum { PRODUCE = 0, INIT_PRODUCER_ID = 22, ADD_PARTITIONS = 24, ADD_OFFSETS = 25, END_TXN = 26, TXN_OFFSET_COMMIT = 28 };
+enum {
+	PRODUCE = 0, API_VERSIONS = 18, INIT_PRODUCER_ID = 22, ADD_PARTITIONS = 24, ADD_OFFSETS = 25, END_TXN = 26,
+	TXN_OFFSET_COMMIT = 28, GET_TELEMETRY_SUBSCRIPTIONS = 71, PUSH_TELEMETRY = 72,
+};
 
 #define GROUP "outlet"
 #define TRANSACTIONAL_ID "outlet.one.0"
@@ -320,6 +324,47 @@ static void test_init_without_coordinator_returns_in_time(void **state)
 	assert_int_equal(initialise(rig.outlet, &fault), 0);
 	assert_works("coordinator back");
 	assert_int_equal(outlet_end_transaction(&rig.config, "gone.worker.0", 2000, &fault), 0);
+}
+
+static size_t requests_of(const int *keys, size_t n)
+{
+	size_t count, found = 0;
+	rd_kafka_mock_request_t **requests = rd_kafka_mock_get_requests(rig.cluster.mock, &count);
+
+	for (size_t i = 0; i < count * n; i++)
+		found += rd_kafka_mock_request_api_key(requests[i / n]) == keys[i % n];
+	rd_kafka_mock_request_destroy_array(requests, count);
+	return found;
+}
+
+/* Else closing it takes a second now and then, and with it a drain and a takeover. */
+static void test_no_client_pushes_metrics(void **state)
+{
+	static const enum kafka_client clients[] = { KAFKA_CONSUMER, KAFKA_TRANSACTIONAL_PRODUCER, KAFKA_PRODUCER, KAFKA_ADMIN };
+	const struct rd_kafka_metadata *metadata;
+	struct fault fault;
+
+	(void)state;
+	rd_kafka_mock_start_request_tracking(rig.cluster.mock);
+	for (size_t i = 0; i < sizeof clients / sizeof clients[0]; i++) {
+		struct rd_kafka_conf_s *conf = kafka_conf_new(&rig.config, clients[i], &fault);
+		rd_kafka_t *rk;
+
+		assert_non_null(conf);
+		if (clients[i] == KAFKA_TRANSACTIONAL_PRODUCER)
+			assert_int_equal(kafka_conf_set(conf, "transactional.id", "outlet.pushes.0", &fault), 0);
+		if (clients[i] == KAFKA_CONSUMER)
+			assert_int_equal(kafka_conf_set(conf, "group.id", "pushes", &fault), 0);
+		rk = kafka_new_take(conf, clients[i], &fault);
+		assert_non_null(rk);
+		assert_int_equal(rd_kafka_metadata(rk, 0, NULL, &metadata, 5000), RD_KAFKA_RESP_ERR_NO_ERROR);
+		rd_kafka_metadata_destroy(metadata);
+		clock_sleep_ms(100);
+		rd_kafka_destroy(rk);
+	}
+	assert_true(requests_of((const int[]){ API_VERSIONS }, 1) >= 4);
+	assert_int_equal(requests_of((const int[]){ GET_TELEMETRY_SUBSCRIPTIONS, PUSH_TELEMETRY }, 2), 0);
+	rd_kafka_mock_stop_request_tracking(rig.cluster.mock);
 }
 
 static void assert_waits(const char *topic, rd_kafka_resp_err_t err, const char *said)
@@ -822,6 +867,7 @@ int main(void)
 		cmocka_unit_test(test_every_request_in_every_class),
 		cmocka_unit_test(test_init_in_every_class),
 		cmocka_unit_test(test_init_without_coordinator_returns_in_time),
+		cmocka_unit_test(test_no_client_pushes_metrics),
 		cmocka_unit_test(test_missing_topic_is_named),
 		cmocka_unit_test(test_result_of_an_accepted_command),
 		cmocka_unit_test(test_result_of_a_refused_command),

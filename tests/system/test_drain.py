@@ -54,7 +54,7 @@ def test_idle(world):
 
 @pytest.mark.parametrize("heir_waits", [True, False], ids=["heir-in-the-group", "heir-comes-later"])
 def test_others_take_over_at_once(world, heir_waits):
-    """Long before the session timeout, because the group was left."""
+    """Long before the session timeout of six seconds, because the group was left."""
     groups = world.add_account_groups(8)
     worker = world.worker("one")
     worker.wait_for_log("running", running=4)
@@ -69,7 +69,7 @@ def test_others_take_over_at_once(world, heir_waits):
     world.await_results(len(sent))
     took_s = time.monotonic() - begin
     print("taken over after %.2f s" % took_s)
-    assert took_s < 2
+    assert took_s < 4
     world.verify(sent)
 
 
