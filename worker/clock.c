@@ -5,22 +5,27 @@
 #include <string.h>
 #include <time.h>
 
-static int64_t now_ms(clockid_t id)
+static int64_t now_us(clockid_t id)
 {
 	struct timespec ts;
 
 	clock_gettime(id, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t clock_monotonic_us(void)
+{
+	return now_us(CLOCK_MONOTONIC);
 }
 
 int64_t clock_monotonic_ms(void)
 {
-	return now_ms(CLOCK_MONOTONIC);
+	return now_us(CLOCK_MONOTONIC) / 1000;
 }
 
 int64_t clock_wall_ms(void)
 {
-	return now_ms(CLOCK_REALTIME);
+	return now_us(CLOCK_REALTIME) / 1000;
 }
 
 char *clock_format(int64_t ms, char *buf)
@@ -58,10 +63,16 @@ int clock_parse(const char *text, int64_t *ms)
 	return strcmp(clock_format(*ms, again), text) == 0 ? 0 : -1; /* refuses a 31st of February, blanks, more text */
 }
 
+void clock_sleep_us(int64_t us)
+{
+	struct timespec ts = { us / 1000000, us % 1000000 * 1000 };
+
+	while (us > 0 && nanosleep(&ts, &ts) != 0 && errno == EINTR)
+		;
+}
+
 void clock_sleep_ms(int64_t ms)
 {
-	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
-
-	while (ms > 0 && nanosleep(&ts, &ts) != 0 && errno == EINTR)
-		;
+	if (ms > 0)
+		clock_sleep_us(ms * 1000);
 }
