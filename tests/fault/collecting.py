@@ -160,12 +160,11 @@ class Collector:
                 extract(epoch FROM created_at) * 1000 AS created_at_ms, extract(epoch FROM updated_at) * 1000 AS updated_at_ms,
                 extract(epoch FROM started_at) * 1000 AS started_at_ms, extract(epoch FROM deleted_at) * 1000 AS deleted_at_ms
             FROM campaigns WHERE trace_id = ANY (%s)""", (list(traces - {None}),))
-        # COMMITs that are held up (nemesis.commit_hangs) are not the worker's doing; that fault goes on while a cell is looked at.
         sessions = self.rows("""
             SELECT application_name, state, wait_event, extract(epoch FROM clock_timestamp() - xact_start) AS age_s
             FROM pg_stat_activity
-            WHERE datname = %s AND application_name LIKE 'campaign-worker%%' AND xact_start < clock_timestamp() - interval '1 s'
-                AND wait_event IS DISTINCT FROM 'SyncRep'""", (self.cell.database,))
+            WHERE datname = %s AND application_name LIKE 'campaign-worker%%' AND xact_start < clock_timestamp() - interval '1 s'""",
+            (self.cell.database,))
         for name, lines in (("audit", rows), ("drafts", drafts), ("sessions", sessions)):
             write_lines(self.folder / (name + ".jsonl"), lines)
 

@@ -1177,6 +1177,12 @@ def test_session_in_transaction(breaks, made):
     breaks(made, "C8", WORKER, "idle in transaction", "7.5 s")
 
 
+def test_session_whose_commit_is_held_up(passes, made):
+    made.good("t1")
+    made.sessions.append({"application_name": WORKER, "state": "active", "wait_event": "SyncRep", "age_s": 1.1})
+    passes(made)
+
+
 def test_never_quiet(breaks, made):
     made.good("t1")
     made.meta.update(quiet_ms=None, restless=["the group's offset in partition 3 is 7 of 9"])
