@@ -46,9 +46,9 @@ static const struct standard {
 	{ CONSUMER, "fetch.max.bytes", "4194304" },
 	/* A transaction that is cut short holds every read_committed reader back for as long as this. */
 	{ TRANSACTIONAL, "transaction.timeout.ms", "10000" },
-	/* After a commit the coordinator answers CONCURRENT_TRANSACTIONS for some milliseconds. This is the first of pauses that
-	 * double: transactions back to back took 3.5 ms here, 8 with a first pause of 5 ms; the default is 100. */
-	{ TRANSACTIONAL, "retry.backoff.ms", "1" },
+	/* After a commit the coordinator answers CONCURRENT_TRANSACTIONS for some milliseconds; the default of 100 ms makes
+	 * every transaction wait that long. */
+	{ TRANSACTIONAL, "retry.backoff.ms", "5" },
 	{ TRANSACTIONAL, "linger.ms", "0" },
 	{ PRODUCERS, "queue.buffering.max.kbytes", "262144" },
 };

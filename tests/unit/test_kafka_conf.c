@@ -75,7 +75,7 @@ static void test_producers(void **state)
 		assert_property(producers[i], "message.max.bytes", "1000000");
 	}
 	assert_property(KAFKA_TRANSACTIONAL_PRODUCER, "transaction.timeout.ms", "10000");
-	assert_property(KAFKA_TRANSACTIONAL_PRODUCER, "retry.backoff.ms", "1");
+	assert_property(KAFKA_TRANSACTIONAL_PRODUCER, "retry.backoff.ms", "5");
 	assert_property(KAFKA_TRANSACTIONAL_PRODUCER, "linger.ms", "0");
 	assert_property(KAFKA_PRODUCER, "retry.backoff.ms", "100");
 	config.dead_letter_bytes = 2000000;
