@@ -131,4 +131,9 @@ bool failpoint_inside_pipeline(void)
 	return false;
 }
 
+bool failpoint_always_ahead(void)
+{
+	return getenv("CAMPAIGN_FAILPOINT_AHEAD") != NULL;
+}
+
 #endif

@@ -15,9 +15,13 @@ void failpoint(const char *step);
 /* Whether a configured step lies between two statements that are normally sent in one go (fence-after, statement-after,
  * commit-before), so that the store has to wait for each answer there. */
 bool failpoint_inside_pipeline(void);
+/* Whether every batch goes ahead of the one before (CAMPAIGN_FAILPOINT_AHEAD=1 in the environment), so that faults meet that
+ * with a few commands, too. */
+bool failpoint_always_ahead(void);
 #else
 #define failpoint(step) ((void)0)
 #define failpoint_inside_pipeline() false
+#define failpoint_always_ahead() false
 #endif
 
 #endif

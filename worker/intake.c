@@ -307,9 +307,14 @@ static void take_message(struct intake *intake, rd_kafka_message_t *message)
 	intake->queue[intake->count++] = message;
 }
 
+size_t intake_waiting(const struct intake *intake)
+{
+	return intake->count - intake->taken;
+}
+
 bool intake_has_room(const struct intake *intake)
 {
-	return intake->count - intake->taken < (size_t)intake->room && intake->count < (size_t)intake->room * 3 &&
+	return intake_waiting(intake) < (size_t)intake->room && intake->count < (size_t)intake->room * 3 &&
 	       intake->bytes < intake->room_bytes;
 }
 
@@ -323,7 +328,7 @@ int intake_poll(struct intake *intake, int timeout_ms, struct fault *fault)
 		intake->beyond = 0;
 	else if (intake->beyond == SPARE)
 		intake_pause(intake);
-	if (intake->count > intake->taken)
+	if (intake_waiting(intake) > 0)
 		timeout_ms = 0;
 	while (intake->fatal.kind == FAULT_NONE) {
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(intake->rk, timeout_ms);

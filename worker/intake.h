@@ -68,6 +68,7 @@ int intake_resume(struct intake *intake, struct fault *fault) MUST_CHECK;
  * intake_release. */
 bool intake_peek(struct intake *intake, struct arena *arena, struct record *record);
 void intake_take(struct intake *intake); /* takes the peeked record */
+size_t intake_waiting(const struct intake *intake); /* records that are ready and not taken */
 /* The first n taken records are done with. */
 void intake_release(struct intake *intake, size_t n);
 void intake_release_all(struct intake *intake);

@@ -334,9 +334,11 @@ static void advance(struct lane *lane, const struct batch *batch)
 static int settle(struct lane *lane, struct fault *fault)
 {
 	struct batch *batch = lane->executed;
+	int64_t begun_us = clock_monotonic_us();
 
 	if (publish(lane, batch, fault) < 0)
 		return -1;
+	pace_note_kafka(&lane->pace, clock_monotonic_us() - begun_us);
 	batch_log(batch);
 	advance(lane, batch);
 	intake_release(lane->intake, batch->count);
@@ -352,9 +354,14 @@ static bool may_go_ahead(const struct lane *lane)
 	return !lane_is_stopping(lane) && store_connected(lane->store);
 }
 
+static bool is_worth_it(const struct lane *lane)
+{
+	return pace_overlaps(&lane->pace, lane->batch->count + intake_waiting(lane->intake)) || failpoint_always_ahead();
+}
+
 static bool send_batch(struct lane *lane)
 {
-	if (lane->executed && !may_go_ahead(lane))
+	if (lane->executed && !(may_go_ahead(lane) && is_worth_it(lane)))
 		return false;
 	if (lane->executed == NULL || !takeover_is_due(lane))
 		batch_fill(lane, lane->batch);
@@ -378,9 +385,9 @@ static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *faul
 	return 0;
 }
 
-/* PostgreSQL works on a batch while Kafka commits the one before it and the one behind it is decoded; nothing else is done
- * before it is known (protocol.txt, one batch ahead). An answer that is larger than the sockets hold waits with its COMMIT,
- * and its locks, until it is received. */
+/* PostgreSQL works on a batch while the one behind it is decoded and, if that is worth it, Kafka commits the one before it;
+ * nothing else is done before it is known (protocol.txt, one batch ahead). An answer that is larger than the sockets hold
+ * waits with its COMMIT, and its locks, until it is received. */
 static int run_batches(struct lane *lane, struct fault *fault)
 {
 	struct batch *batch = lane->batch, *other = batch == &lane->batches[0] ? &lane->batches[1] : &lane->batches[0];
@@ -409,9 +416,11 @@ static void drop_batches(struct lane *lane)
 
 static int step(struct lane *lane, struct fault *fault)
 {
+	bool idle = lane->executed == NULL && lane->batch->count == 0;
+
 	if (ensure_clients(lane, fault) < 0)
 		return -1;
-	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, lane->executed ? 0 : FETCH_MS, fault) < 0) {
+	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, idle ? FETCH_MS : 0, fault) < 0) {
 		lane->intake_broken = true;
 		return -1;
 	}

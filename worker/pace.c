@@ -1,9 +1,13 @@
 #include "pace.h"
 
+#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (README, Performance) */
+#define OVERLAP_US 4000
+
 void pace_init(struct pace *pace, size_t most, int budget_ms)
 {
 	pace->most = pace->limit = most;
 	pace->budget_ms = budget_ms;
+	pace->kafka_us = 0;
 }
 
 /* Down at once, up again by doubling, and not before half of the budget would do: between the two it rests. */
@@ -16,4 +20,22 @@ void pace_note(struct pace *pace, size_t n, int64_t ms)
 	} else if (n >= pace->limit && ms <= pace->budget_ms / 2) {
 		pace->limit = pace->limit > pace->most / 2 ? pace->most : 2 * pace->limit;
 	}
+}
+
+void pace_note_kafka(struct pace *pace, int64_t us)
+{
+	pace->kafka_us = us;
+}
+
+/* A command waits for the end of Kafka's transaction and for its own batch's two: 1.5 times P + K on average, P and K being
+ * what PostgreSQL and Kafka take. With batches begun while Kafka is at work it is 2.5 times the longer of the two, as the next
+ * one can only be begun when this one ends: worse, unless P is two thirds of K, or the commands are so many that what counts
+ * is to be through with them. And a producer that asks for another transaction at once is told every now and then that the
+ * last one is not over (CONCURRENT_TRANSACTIONS), after which librdkafka waits for 20 ms: 3 of the milliseconds saved are lost
+ * again on average. */
+bool pace_overlaps(const struct pace *pace, size_t n)
+{
+	int64_t postgres_us = (int64_t)n * COMMAND_US;
+
+	return postgres_us >= OVERLAP_US && (n >= pace->limit || postgres_us >= pace->kafka_us * 2 / 3);
 }

@@ -149,7 +149,7 @@ class CellWorker(harness.Worker):
 
     def __init__(self, cell, slot, number, program, settings, points):
         super().__init__(cell, slot, lanes=settings["lanes"], args=settings["args"], fail=",".join(points) or None,
-                         env={"CAMPAIGN_LOG_LEVEL": "debug"})
+                         ahead=number % 2 == 1, env={"CAMPAIGN_LOG_LEVEL": "debug"})
         self.args[0] = program
         self.runs = number
         self.log_full = settings.get("log") == "full"

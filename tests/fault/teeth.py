@@ -120,7 +120,7 @@ class Stage(harness.World):
 
     def worker(self, slot, fail=None, member=BRIEF, batch=500):
         worker = harness.Worker(self, slot, args=[*member, *PATIENT, "--batch", str(batch)], fail=fail,
-                                env={"CAMPAIGN_LOG_LEVEL": "debug"})
+                                ahead=True, env={"CAMPAIGN_LOG_LEVEL": "debug"})
         worker.args[0] = self.program
         self.workers.append(worker)
         worker.start()

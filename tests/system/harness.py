@@ -524,13 +524,16 @@ class Reader:
 class Worker:
     """A campaign-worker process. Its log is JSON lines in a file."""
 
-    def __init__(self, world, instance, lanes=1, args=(), env=None, variant=VARIANT, database=None, fail=None):
+    def __init__(self, world, instance, lanes=1, args=(), env=None, variant=VARIANT, database=None, fail=None, ahead=False):
+        """ahead: begins every batch while Kafka commits the one before it, and not only large ones."""
         self.world, self.instance = world, instance
         self.args = [binary("campaign-worker", variant), "run", *args]
         self.env = {
             **clean_environment(), **world.environment(instance), "CAMPAIGN_LANES": str(lanes), "CAMPAIGN_LOG_FORMAT": "json",
             **(env or {}),
         }
+        if ahead:
+            self.env["CAMPAIGN_FAILPOINT_AHEAD"] = "1"
         if database is not None:
             self.env["CAMPAIGN_DATABASE"] = database
         self.fail = fail

@@ -21,6 +21,9 @@ STEPS = {
     "commit-after": 2, "ktx-begin": 2, "produce": 6, "offsets-before": 2, "offsets-after": 2, "endtxn-before": 2,
     "endtxn-sent": 2, "endtxn-after": 2, "batch-end": 2, "revoke": 1, "close": 1,
 }
+LOOP = [step for step in STEPS if step not in ("claim-before", "claim-after", "check-before", "check-after", "revoke", "close")]
+# So few commands make no batch that is begun while Kafka commits the one before, unless it is asked for.
+CASES = [*STEPS, *("%s, ahead" % step for step in LOOP)]
 LEAVING = ("revoke", "close")  # reached by SIGTERM, when everything is answered
 PUBLISHED = ("endtxn-after", "batch-end")  # two batches are; PostgreSQL may have committed a third one
 
@@ -63,9 +66,11 @@ def wait_for_sessions_to_end(world):
     wait_until(lambda: not sessions(world), 20, "no session of the dead worker")
 
 
-def kill_and_restart(world, step):
+def kill_and_restart(world, case):
+    step, _, ahead = case.partition(", ")
     good, sent = send_all(world)
-    worker = world.worker(fail="%s:kill:%d" % (step, STEPS[step]), args=FAST, env={"CAMPAIGN_BATCH": "4"})
+    worker = world.worker(
+        fail="%s:kill:%d" % (step, STEPS[step]), ahead=bool(ahead), args=FAST, env={"CAMPAIGN_BATCH": "4"})
     if step in LEAVING:
         world.await_results(len(sent) - 1)
         worker.signal(signal.SIGTERM)
@@ -101,16 +106,44 @@ def killed(services, request):
     matrix.close()
 
 
-@pytest.mark.parametrize("case", STEPS)
+@pytest.mark.parametrize("case", CASES)
 def test_killed_at(killed, case):
     written, by_trace = killed.outcome(case)
     existed = [t for t in written if by_trace[t][0]["draftExisted"]]
-    if case in ("commit-after", "ktx-begin", "produce", "offsets-before", "offsets-after", "endtxn-before"):
+    step = case.partition(", ")[0]
+    if step in ("commit-after", "ktx-begin", "produce", "offsets-before", "offsets-after", "endtxn-before"):
         assert existed, "what was committed and not published is answered from the table"
-    if case in ("claim-before", "claim-after", "check-before", "check-after"):
+    if step in ("claim-before", "claim-after", "check-before", "check-after"):
         assert not written
-    if case in LEAVING:
+    if step in LEAVING:
         assert not existed, "what was published is not done again"
+
+
+def test_what_comes_while_kafka_commits(world):
+    """A few commands wait for Kafka, and are one batch then."""
+    sent = list(world.send(world.command()))
+    worker = world.worker(fail="offsets-before:sleep:1:2000")
+    worker.wait_for_point("offsets-before")
+    behind = [world.command() for _ in range(3)]
+    sent += world.send(*behind)
+    time.sleep(1)
+    assert len(world.drafts()) == 1
+    answers = world.await_results(len(sent))
+    traces = {command["traceId"] for command in behind}
+    assert len({answer["processedAt"] for answer in answers if answer["traceId"] in traces}) == 1
+    world.verify(sent)
+    assert worker.stop() == 0
+
+
+def test_executed_ahead(world):
+    """So many that they are worth a batch of their own are executed while Kafka commits the batch before them."""
+    sent = list(world.send(*(world.command() for _ in range(120))))
+    worker = world.worker(fail="offsets-before:sleep:1:2000", args=(*FAST, "--batch", "40"))
+    worker.wait_for_point("offsets-before")
+    wait_until(lambda: len(world.drafts()) == 80, 2, "the second batch is executed")
+    assert sum(offset or 0 for offset in world.committed().values()) == 0, "the first one is not published"
+    world.verify(sent)
+    assert worker.stop() == 0
 
 
 def test_a_pipeline_that_runs_late(world):

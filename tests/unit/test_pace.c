@@ -68,6 +68,38 @@ static void test_rests(void **state)
 	assert_int_equal(pace.limit, 250);
 }
 
+/* Behind a short transaction of Kafka's, behind a long one, and in a backlog, when the batch is full. */
+static void test_begins_a_batch_ahead_where_it_pays(void **state)
+{
+	struct pace pace;
+
+	(void)state;
+	pace_init(&pace, 500, 250);
+	pace_note_kafka(&pace, 6000);
+	assert_false(pace_overlaps(&pace, 0));
+	assert_false(pace_overlaps(&pace, 39));
+	assert_true(pace_overlaps(&pace, 40));
+	pace_note_kafka(&pace, 60000);
+	assert_false(pace_overlaps(&pace, 399));
+	assert_true(pace_overlaps(&pace, 400));
+	pace_note_kafka(&pace, 600000);
+	assert_false(pace_overlaps(&pace, 499));
+	assert_true(pace_overlaps(&pace, 500));
+}
+
+/* So few commands, although no more are taken: PostgreSQL is through with them sooner than it pays. */
+static void test_begins_no_small_batch_ahead(void **state)
+{
+	struct pace pace;
+
+	(void)state;
+	pace_init(&pace, 20, 250);
+	pace_note_kafka(&pace, 1000);
+	assert_false(pace_overlaps(&pace, 20));
+	pace_init(&pace, 40, 250);
+	assert_true(pace_overlaps(&pace, 40));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -75,6 +107,8 @@ int main(void)
 		cmocka_unit_test(test_slow_work_makes_small_batches),
 		cmocka_unit_test(test_grows_back),
 		cmocka_unit_test(test_rests),
+		cmocka_unit_test(test_begins_a_batch_ahead_where_it_pays),
+		cmocka_unit_test(test_begins_no_small_batch_ahead),
 	};
 
 	return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
