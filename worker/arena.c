@@ -18,7 +18,7 @@ struct block {
 struct arena {
 	struct block *blocks; /* newest first; allocation happens in the first */
 	struct block *spare;  /* standard-sized blocks kept over a reset */
-	size_t keep_bytes;
+	size_t keep_bytes, used;
 };
 
 static void *check(void *p)
@@ -73,6 +73,12 @@ void arena_reset(struct arena *arena)
 		}
 	}
 	arena->blocks = NULL;
+	arena->used = 0;
+}
+
+size_t arena_used(const struct arena *arena)
+{
+	return arena->used;
 }
 
 static struct block *add_block(struct arena *arena, size_t size)
@@ -104,6 +110,7 @@ void *arena_alloc(struct arena *arena, size_t size)
 		block = add_block(arena, size);
 	p = block->data + block->used;
 	block->used += size;
+	arena->used += size;
 	return memset(p, 0, size);
 }
 

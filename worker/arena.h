@@ -11,6 +11,7 @@ struct arena;
 struct arena *arena_new(size_t keep_bytes); /* bytes kept over a reset */
 void arena_free(struct arena *arena);       /* accepts NULL */
 void arena_reset(struct arena *arena);      /* frees everything allocated since the last reset */
+size_t arena_used(const struct arena *arena); /* bytes allocated since then */
 
 void *arena_alloc(struct arena *arena, size_t size);  /* zeroed, aligned for any type */
 void *arena_array(struct arena *arena, size_t n, size_t size); /* the same for n * size, overflow checked */

@@ -153,7 +153,8 @@ void batch_fill(struct lane *lane, struct batch *batch)
 		*job = (struct job){ 0 };
 		if (!intake_peek(lane->intake, batch->arena, &job->record))
 			break;
-		if (batch->count > 0 && batch->bytes + job->record.value_size > (size_t)lane->config->batch_bytes)
+		if (batch->count > 0 &&
+		    batch->bytes + arena_used(batch->arena) + job->record.value_size > (size_t)lane->config->batch_bytes)
 			break;
 		judge(lane, batch, job);
 		if (job->executable && !add_trace(lane, batch, batch->count))

@@ -669,8 +669,9 @@ static int check_topics(const struct config *config, struct fault *fault)
 	return 0;
 }
 
-/* Those bytes are there several times at once: with librdkafka, waiting, in two batches, decoded, as parameters, in libpq's
- * buffer; and a lane without commands takes some 12 MiB, libraries included. Measured (tests/bench, memory). */
+/* Those bytes are there several times at once: with librdkafka, waiting, in two batches (as received and decoded), as
+ * parameters, in libpq's buffer; and a lane without commands takes some 12 MiB, libraries included. Measured (tests/bench,
+ * memory). */
 static void share_memory(struct config *config)
 {
 	config->batch_bytes = config->memory / 16;

@@ -21,7 +21,7 @@ struct config {
 	/* NULL: empty, or not a setting of this program. */
 	const char *brokers, *group, *instance, *commands, *results, *dead_letters, *database, *schemas;
 	int lanes, batch, batch_ms, memory, drain_ms, breaker;
-	int batch_bytes; /* follows from memory: of commands in a batch, as many waiting for it, and as many in librdkafka's queue */
+	int batch_bytes; /* follows from memory: of commands in a batch, received and decoded; of those waiting; of librdkafka's queue */
 	int lock_timeout_ms, statement_timeout_ms, audience_leads_max, dead_letter_bytes;
 	enum log_format log_format;
 	enum log_level log_level;

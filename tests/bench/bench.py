@@ -245,11 +245,14 @@ class Bench:
         self.keep("a tenth of the rows", figures)
 
     def memory(self):
-        """A cold start before a backlog, with so much memory and no more."""
-        count = self.count(self.size["memory"])
-        with self.rig.commands(count) as path, rigs.memory_cgroup(LANE_MIB) as cgroup, self.rig.run("memory") as run:
+        """Cold starts before a backlog, with so much memory and no more."""
+        self.backlog("memory", self.count(self.size["memory"]), {})
+        self.backlog("memory, 1000 leads", self.count(self.size["memory"] * 0.01), {"leads": 1000})
+
+    def backlog(self, name, count, commands):
+        with self.rig.commands(count, **commands) as path, rigs.memory_cgroup(LANE_MIB) as cgroup, self.rig.run(name) as run:
             if cgroup is None:
-                print("  memory: SKIPPED the limit: this user may not make a cgroup here; the resident set is still measured")
+                print("  %s: SKIPPED the limit: this user may not make a cgroup here; the resident set is still measured" % name)
             samplers = []
 
             def start():
@@ -258,7 +261,7 @@ class Bench:
                 return [worker]
 
             figures = self.rig.drain(run, path, count, start)
-            self.keep("memory", {**figures, "course": samplers[0].stop(), "limited": cgroup is not None})
+            self.keep(name, {**figures, "course": samplers[0].stop(), "limited": cgroup is not None})
 
     def run(self, names):
         for name in names:
@@ -303,8 +306,9 @@ class Bench:
                 busy = get("2 lanes" + what)["busy"]
                 add("throughput of two lanes / one lane" + what, rounds("2 lanes" + what, "1 lane" + what, lambda f: f["per_s"]),
                     least=1.7, excuse="processors full (%d %%)" % (100 * busy) if busy >= FULL else "")
-        if get("memory"):
-            add("MiB a lane before a backlog of %d" % get("memory")["commands"], get("memory")["rss_max_mib"], most=LANE_MIB)
+        for name, what in ("memory", ""), ("memory, 1000 leads", " of 1000 leads"):
+            if get(name):
+                add("MiB a lane before a backlog of %d%s" % (get(name)["commands"], what), get(name)["rss_max_mib"], most=LANE_MIB)
         return found
 
 

@@ -56,14 +56,14 @@ def test_everything_is_measured(figures):
     measured = figures["measurements"]
     assert set(measured) == {"copy", "sql", "end to end", "loop at 100/s", "worker at 100/s", "1 lane", "2 lanes",
                              "1 lane, batches of 20", "2 lanes, batches of 20", "2 workers", "16 % errors", "1 partition",
-                             "2 partitions", "8 partitions", "32 partitions", "memory"}
+                             "2 partitions", "8 partitions", "32 partitions", "memory", "memory, 1000 leads"}
     for name in "end to end", "1 lane", "2 lanes, batches of 20", "2 workers", "32 partitions", "memory":
         assert measured[name]["codes"] == {"ok": measured[name]["commands"]}
         assert measured[name]["wire_bytes"]["kafka"]["received"] > measured[name]["publish"]["bytes"] / 2
         assert measured[name]["wire_bytes"]["database"]["sent"] > 0
     assert measured["sql"]["outcomes"] == {"created": measured["sql"]["commands"]}
     assert 1500 < measured["copy"]["wal_bytes"] < 6000
-    assert len(figures["targets"]) == 9
+    assert len(figures["targets"]) == 10
 
 
 def test_mistakes_are_answered(figures):

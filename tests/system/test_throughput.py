@@ -1,6 +1,7 @@
 """Twenty thousand good commands through the released worker: every promise is checked, the figures are only reported, in the
-log (pytest -s) and in build/throughput.json."""
+log (pytest -s) and in build/throughput.json. And how large batches are."""
 
+import collections
 import datetime
 import json
 import os
@@ -131,4 +132,18 @@ def test_twenty_thousand_commands(world):
     }
     print("\n%d commands: %s" % (COMMANDS, json.dumps(figures)))
     (BUILD / "throughput.json").write_text(json.dumps(figures, indent=1) + "\n")
+    assert worker.stop() == 0
+
+
+def test_batches_of_large_commands(world):
+    """A batch is bounded by what its commands become in memory: here a lead's id of 24 bytes takes 40 more when it is decoded."""
+    leads = ["lead_%019d" % i for i in range(1000)]
+    commands = [world.command(leadIds=leads) for _ in range(100)]
+    sent = dict(zip(world.send(*commands), commands))
+    worker = world.worker(args=("--memory", "16MiB"))
+    answers = world.await_results(len(sent))
+    assert {answer["reason"] for answer in answers} == {"lead_not_in_audience"}
+    batches = collections.Counter(answer["processedAt"] for answer in answers)
+    assert max(batches.values()) <= 16, batches  # MiB / 65,000
+    world.verify(sent)
     assert worker.stop() == 0

@@ -66,6 +66,23 @@ static void keeps_no_more_than_it_was_told(void **state)
 	assert_true(allocated_bytes() < before + slack);
 }
 
+static void counts_what_is_used(void **state)
+{
+	struct arena *arena = arena_new(1024 * 1024);
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(arena_used(arena), 0);
+		arena_alloc(arena, 300000);
+		assert_in_range(arena_used(arena), 300000, 300000 + _Alignof(max_align_t));
+		for (int i = 0; i < 1000; i++)
+			arena_strndup(arena, "lead_1", 6);
+		assert_in_range(arena_used(arena), 307000, 300000 + 1001 * _Alignof(max_align_t));
+		arena_reset(arena);
+	}
+	arena_free(arena);
+}
+
 static void copies_and_formats_text(void **state)
 {
 	struct arena *arena = arena_new(0);
@@ -90,6 +107,7 @@ int main(void)
 		cmocka_unit_test(gives_zeroed_aligned_memory_of_every_size),
 		cmocka_unit_test(keeps_what_is_allocated_apart),
 		cmocka_unit_test(keeps_no_more_than_it_was_told),
+		cmocka_unit_test(counts_what_is_used),
 		cmocka_unit_test(copies_and_formats_text),
 	};
 
