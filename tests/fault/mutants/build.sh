@@ -3,6 +3,8 @@
 # test) of a copy of the sources with NAME.patch applied, which says what is wrong with it and what has to notice. Most of
 # its objects are those of BUILD (default: build), which are brought up to date first.
 #
+# A patch has to fit line by line: with fuzz it may land in another function, and be another mutant than it says.
+#
 # Migrate a mutant's database with the mutant (`campaign-worker migrate`): migrations are built in, and some change them.
 set -eu
 
@@ -40,7 +42,7 @@ copy() { # NAME
 make_mutant() { # NAME
 	[ -f "$patches/$1.patch" ] || die "$1: there is no such patch"
 	copy "$1"
-	patch -d "$out/$1/src" -p1 -s -F2 <"$patches/$1.patch" >"$out/$1/log" 2>&1 ||
+	patch -d "$out/$1/src" -p1 -s -F0 <"$patches/$1.patch" >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: the patch does not apply any more"; }
 	make -C "$out/$1/src" BUILD=build DOWNLOADS="$build/downloads" VARIANT=test build/test/campaign-worker >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: does not compile"; }
