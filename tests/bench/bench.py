@@ -46,6 +46,9 @@ WARM_UP_S, PEER_WARM_UP = 5, 200000  # commands; the second compiler is at work 
 RATE, RATES = 100, (10, 500, 1000, 2000)
 LANE_MIB = 32
 SMALL_BATCH = 20  # so small that a lane waits for Kafka and PostgreSQL rather than for processors
+# What is said of it, commands of a batch, share of the usual number of commands, whether the way is longer.
+LANES = ("", None, 1, False), (", batches of %d" % SMALL_BATCH, SMALL_BATCH, 0.25, False), (
+    ", batches of %d, 2 ms away" % SMALL_BATCH, SMALL_BATCH, 0.125, True)
 FULL = 0.9  # so busy a machine has no processor left for a second lane
 
 
@@ -93,11 +96,11 @@ class Bench:
         return figures
 
     def end_to_end(self, name, count, commands=None, workers=1, lanes=1, batch=None, database="bench", flawless=True,
-                   partitions=rigs.PARTITIONS, shared_out=False):
+                   partitions=rigs.PARTITIONS, shared_out=False, far=False):
         """Workers that meet a backlog, from their start to its end; shared_out: started before, and each lane has its share of
-        the partitions."""
+        the partitions; far: behind a longer way to the servers."""
         env = {"CAMPAIGN_BATCH": str(batch)} if batch else {}
-        with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database, partitions) as run:
+        with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database, partitions, far) as run:
             def start():
                 return [run.worker("w%d" % i, lanes=lanes, env=env) for i in range(workers)]
 
@@ -204,13 +207,14 @@ class Bench:
                 self.keep(name, {**median(rounds_of), "rounds": rounds_of})
 
     def lanes(self):
-        """With full batches, where one lane takes most of a small machine; and with small ones, where it mostly waits."""
-        for what, batch, share in ("", None, 1), (", batches of %d" % SMALL_BATCH, SMALL_BATCH, 0.25):
+        """With full batches, where one lane takes most of a small machine; and where it mostly waits: with small batches, on
+        this machine and behind a longer way to Kafka and PostgreSQL."""
+        for what, batch, share, far in LANES:
             rounds = {lanes: [] for lanes in self.size["lanes"]}
             for _ in range(self.size["rounds"]):
                 for lanes, measured in rounds.items():
                     measured.append(self.end_to_end("lanes", self.count(self.size["commands"] * share), lanes=lanes, batch=batch,
-                                                    shared_out=True))
+                                                    shared_out=True, far=far))
             for lanes, measured in rounds.items():
                 self.keep(("1 lane" if lanes == 1 else "%d lanes" % lanes) + what, {**median(measured), "rounds": measured})
 
@@ -301,7 +305,7 @@ class Bench:
         if peer:
             add("throughput / the peer's", rounds("beside the peer", "peer, batch", lambda f: f["per_s"]), least=1.5)
             add("CPU of worker + PostgreSQL / the peer's", rounds("beside the peer", "peer, batch", store_cpu_us), most=0.65)
-        for what in ", batches of %d" % SMALL_BATCH, "":
+        for what, *_ in LANES:
             if get("1 lane" + what) and get("2 lanes" + what):
                 busy = get("2 lanes" + what)["busy"]
                 add("throughput of two lanes / one lane" + what, rounds("2 lanes" + what, "1 lane" + what, lambda f: f["per_s"]),

@@ -18,6 +18,7 @@ int bench_publish(int argc, char **argv);
 int bench_watch(int argc, char **argv);
 int bench_latency(int argc, char **argv);
 int bench_loop(int argc, char **argv);
+int bench_relay(int argc, char **argv);
 
 /* name=value; where it is not given: fallback, or with a NULL fallback exit code 2. */
 const char *bench_option(int argc, char **argv, const char *name, const char *fallback);

@@ -20,6 +20,7 @@ static const struct {
 	{ "watch", bench_watch, "brokers=B topic=T count=N [timeout=S]" },
 	{ "latency", bench_latency, "brokers=B commands=T results=T rate=R seconds=S [warmup=S] [poisson=1] raw=OUT FILE" },
 	{ "loop", bench_loop, "brokers=B commands=T results=T group=G" },
+	{ "relay", bench_relay, "us=DELAY PORT:PORT..." },
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])

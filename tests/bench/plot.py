@@ -205,12 +205,17 @@ def sweep(title, names, limits=()):
     return draw
 
 
+def lanes(what, *others):
+    return sweep("Lanes" + what, [n + what for n in ("1 lane", "2 lanes", "4 lanes")] + list(others),
+                 [("2 lanes" + what, 1.7, "1 lane" + what)])
+
+
 PLOTS = {
     "throughput": throughput, "cpu": cpu, "latency": latency, "rates": rates, "memory": memory,
-    "lanes": sweep("Lanes and workers", ("1 lane", "2 lanes", "4 lanes", "2 workers"), [("2 lanes", 1.7, "1 lane")]),
+    "lanes": lanes("", "2 workers"),
     "batches": sweep("Most commands in a batch", ["batch %d" % n for n in (1, 50, 200, 500, 1000)]),
-    "small-batches": sweep("Lanes, with batches of 20", ["%s, batches of 20" % n for n in ("1 lane", "2 lanes", "4 lanes")],
-                           [("2 lanes, batches of 20", 1.7, "1 lane, batches of 20")]),
+    "small-batches": lanes(", batches of 20"),
+    "far-servers": lanes(", batches of 20, 2 ms away"),
     "partitions": sweep("Partitions of the commands topic", ("1 partition", "2 partitions", "8 partitions", "32 partitions")),
     "leads": sweep("Leads of a command", ["%s leads" % n for n in (1, 25, "all", 1000, 20000)]),
     "data": sweep("Data and tenants", ("end to end", "a tenth of the rows", "skewed tenants", "16 % errors")),

@@ -12,6 +12,7 @@ import pathlib
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ import meter  # noqa: E402
 PARTITIONS, RESULT_PARTITIONS = 8, 4
 READY_S, STALL_S, STOP_S = 60, 60, 60
 SAMPLE_S = 0.5
+FAR_US = 1000  # one way to a server of the next zone
 # A data set that fits into memory, and no checkpoint in the middle of a measurement.
 POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 
@@ -117,21 +119,25 @@ class Peer(Program):
 class Run:
     """One measurement's topics and group. What is started for it is ended by close()."""
 
-    def __init__(self, rig, name, database, partitions):
-        self.rig, self.name, self.database = rig, name, database
+    def __init__(self, rig, name, database, partitions, far):
+        self.rig, self.name, self.database, self.far = rig, name, database, far
         self.folder = rig.folder / "runs" / name
         self.folder.mkdir(parents=True)
         self.group = name
         self.commands, self.results, self.dead_letters = ("%s-%s" % (name, kind) for kind in ("commands", "results", "dead"))
         self.processes = []
         rig.create_topics({self.commands: partitions, self.results: RESULT_PARTITIONS, self.dead_letters: 1})
+        if far:
+            self.program("relay", "%d:%d" % (rig.far_kafka, rig.far_listener), "%d:%d" % (rig.far_postgres, rig.postgres.port),
+                         us=FAR_US).wait_for("ready", READY_S)
 
     def environment(self, instance):
         """What a worker needs (harness.Worker asks)."""
         return {
-            "CAMPAIGN_BROKERS": self.rig.brokers, "CAMPAIGN_GROUP": self.group, "CAMPAIGN_COMMANDS": self.commands,
+            "CAMPAIGN_BROKERS": "127.0.0.1:%d" % self.rig.far_kafka if self.far else self.rig.brokers,
+            "CAMPAIGN_GROUP": self.group, "CAMPAIGN_COMMANDS": self.commands,
             "CAMPAIGN_INSTANCE": "%s-%s" % (self.name, instance), "CAMPAIGN_RESULTS": self.results,
-            "CAMPAIGN_DEAD_LETTERS": self.dead_letters, "CAMPAIGN_DATABASE": self.rig.conninfo(self.database)}
+            "CAMPAIGN_DEAD_LETTERS": self.dead_letters, "CAMPAIGN_DATABASE": self.rig.conninfo(self.database, self.far)}
 
     def worker(self, instance="one", cgroup=None, **options):
         """A released worker, started, with the settings given and all others as they are by default."""
@@ -176,7 +182,10 @@ class Rig:
         self.connections = {}
 
     def start(self):
+        self.far_kafka, self.far_postgres = free_ports(2)
+        os.environ["ADVERTISE"] = str(self.far_kafka)  # kafka.sh: where the clients of its second listener are sent to
         self.services.start()
+        self.far_listener = int(self.services.kafka.env()["PROXIED"].rpartition(":")[2])
         for name, value in POSTGRES.items():
             self.postgres.execute("ALTER SYSTEM SET %s = '%s'" % (name, value))
         self.postgres.execute("ALTER ROLE %s PASSWORD '%s'" % (self.services.LOGIN, self.password))
@@ -205,9 +214,9 @@ class Rig:
             text=True)
         check(done.returncode == 0, "the data set could not be loaded:\n%s", done.stderr)
 
-    def conninfo(self, database):
+    def conninfo(self, database, far=False):
         return "host=127.0.0.1 port=%d dbname=%s user=%s password=%s" % (
-            self.postgres.port, database, self.services.LOGIN, self.password)
+            self.far_postgres if far else self.postgres.port, database, self.services.LOGIN, self.password)
 
     def ask(self, text, database="bench"):
         """One value."""
@@ -267,8 +276,9 @@ class Rig:
             path.unlink()
 
     @contextlib.contextmanager
-    def run(self, name, database="bench", partitions=PARTITIONS):
-        run = Run(self, "%s-%d" % (re.sub("[^a-z0-9]+", "-", name), next(self.numbers)), database, partitions)
+    def run(self, name, database="bench", partitions=PARTITIONS, far=False):
+        """far: the workers' way to the servers takes FAR_US, and the way back, too."""
+        run = Run(self, "%s-%d" % (re.sub("[^a-z0-9]+", "-", name), next(self.numbers)), database, partitions, far)
         try:
             yield run
         finally:
@@ -289,7 +299,7 @@ class Rig:
         sides = {side: {"sent": 0, "received": 0} for side in ("kafka", "database")}
         for pid in pids:
             for port, (sent, received) in meter.socket_bytes(pid).items():
-                side = sides["database" if port == self.postgres.port else "kafka"]
+                side = sides["database" if port in (self.postgres.port, self.far_postgres) else "kafka"]
                 side["sent"] += sent / count
                 side["received"] += received / count
         return sides
@@ -327,6 +337,14 @@ class Rig:
         return {
             **figures(before, after, seen), "codes": seen["codes"], "publish": published, "wire_bytes": self.wire(pids, count),
             "rss_max_mib": max(meter.memory_kib(pid, "VmHWM") for pid in pids) / 1024}
+
+
+def free_ports(n):
+    with contextlib.ExitStack() as holders:
+        sockets = [holders.enter_context(socket.socket()) for _ in range(n)]
+        for holder in sockets:
+            holder.bind(("127.0.0.1", 0))
+        return [holder.getsockname()[1] for holder in sockets]
 
 
 def held(processes):

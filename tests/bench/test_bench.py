@@ -55,15 +55,17 @@ def test_everything_is_measured(figures):
     assert figures["failed"] == []
     measured = figures["measurements"]
     assert set(measured) == {"copy", "sql", "end to end", "loop at 100/s", "worker at 100/s", "1 lane", "2 lanes",
-                             "1 lane, batches of 20", "2 lanes, batches of 20", "2 workers", "16 % errors", "1 partition",
+                             "1 lane, batches of 20", "2 lanes, batches of 20", "1 lane, batches of 20, 2 ms away",
+                             "2 lanes, batches of 20, 2 ms away", "2 workers", "16 % errors", "1 partition",
                              "2 partitions", "8 partitions", "32 partitions", "memory", "memory, 1000 leads"}
-    for name in "end to end", "1 lane", "2 lanes, batches of 20", "2 workers", "32 partitions", "memory":
+    for name in ("end to end", "1 lane", "2 lanes, batches of 20", "2 lanes, batches of 20, 2 ms away", "2 workers",
+                 "32 partitions", "memory"):
         assert measured[name]["codes"] == {"ok": measured[name]["commands"]}
         assert measured[name]["wire_bytes"]["kafka"]["received"] > measured[name]["publish"]["bytes"] / 2
         assert measured[name]["wire_bytes"]["database"]["sent"] > 0
     assert measured["sql"]["outcomes"] == {"created": measured["sql"]["commands"]}
     assert 1500 < measured["copy"]["wal_bytes"] < 6000
-    assert len(figures["targets"]) == 10
+    assert len(figures["targets"]) == 11
 
 
 def test_mistakes_are_answered(figures):
@@ -126,6 +128,32 @@ def test_latency_counts_from_when_a_command_was_due(rig):
         for share, name in (0.5, "p50_ms"), (0.9, "p90_ms"), (0.99, "p99_ms"), (1, "max_ms"):
             assert done[name] == round(took_us[math.ceil(share * 400) - 1] / 1000, 3)
         assert loop.stop()["commands"] == 400
+
+
+def test_relay(tmp_path):
+    """All of it arrives as it was sent, each way takes its time, and an end is passed on."""
+    (port,), payload = rigs.free_ports(1), os.urandom(5 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        relay = rigs.Program(tmp_path / "relay.log", [
+            rigs.harness.binary("bench-tool", "release"), "relay", "us=20000", "%d:%d" % (port, server.getsockname()[1])])
+        try:
+            relay.wait_for("ready", 10)
+            with socket.create_connection(("127.0.0.1", port), 10) as client, server.accept()[0] as served:
+                begin = time.monotonic()
+                client.sendall(b"?")
+                assert served.recv(1) == b"?" and time.monotonic() - begin >= 0.02
+                served.sendall(b"!")
+                assert client.recv(1) == b"!" and time.monotonic() - begin >= 0.04
+                sender = threading.Thread(target=lambda: (client.sendall(payload), client.shutdown(socket.SHUT_WR)))
+                sender.start()
+                with served.makefile("rb") as file:
+                    assert file.read() == payload
+                sender.join()
+                served.sendall(b"bye")
+                served.close()
+                assert client.recv(10) == b"bye" and client.recv(10) == b""
+        finally:
+            relay.kill()
 
 
 def test_percentiles():
