@@ -40,7 +40,7 @@ struct intake {
 
 	rd_kafka_message_t **queue; /* fetched, [0, taken) handed out, [taken, count) waiting */
 	size_t taken, count, bytes;
-	int beyond;                 /* came without room, since there was room */
+	int beyond;                 /* came without room, and wait */
 	struct fault fatal; /* recorded by callbacks */
 };
 
@@ -624,6 +624,8 @@ void intake_take(struct intake *intake)
 {
 	intake->bytes -= intake->bytes < intake->queue[intake->taken]->len ? intake->bytes : intake->queue[intake->taken]->len;
 	intake->taken++;
+	if (intake->beyond > 0)
+		intake->beyond--;
 }
 
 void intake_release(struct intake *intake, size_t n)

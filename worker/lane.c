@@ -414,17 +414,27 @@ static void drop_batches(struct lane *lane)
 		batch_clear(&lane->batches[i]);
 }
 
-static int step(struct lane *lane, struct fault *fault)
+/* With a batch at hand only for more of it: what comes without room is too early, and after some of that fetching stops. */
+static int poll_intake(struct lane *lane, struct fault *fault)
 {
 	bool idle = lane->executed == NULL && lane->batch->count == 0;
 
+	if (lane->executed == NULL && !idle && !intake_has_room(lane->intake))
+		return 0;
+	if (intake_poll(lane->intake, idle ? FETCH_MS : 0, fault) < 0)
+		return -1;
+	lane->served_at_ms = clock_monotonic_ms();
+	return 0;
+}
+
+static int step(struct lane *lane, struct fault *fault)
+{
 	if (ensure_clients(lane, fault) < 0)
 		return -1;
-	if (intake_resume(lane->intake, fault) < 0 || intake_poll(lane->intake, idle ? FETCH_MS : 0, fault) < 0) {
+	if (intake_resume(lane->intake, fault) < 0 || poll_intake(lane, fault) < 0) {
 		lane->intake_broken = true;
 		return -1;
 	}
-	lane->served_at_ms = clock_monotonic_ms();
 	if (lane->executed == NULL && intake_serial(lane->intake) != lane->serial) {
 		drop_batches(lane);
 		return takeover_run(lane, fault);

@@ -1,6 +1,6 @@
 #include "pace.h"
 
-#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (README, Performance) */
+#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (README, How fast it is) */
 #define OVERLAP_US 4000
 
 void pace_init(struct pace *pace, size_t most, int budget_ms)

@@ -68,6 +68,14 @@ def test_everything_is_measured(figures):
     assert len(figures["targets"]) == 11
 
 
+@pytest.mark.parametrize("batch", [1, 5])
+def test_every_command_is_fetched_once(rig, batch):
+    """However small the batches of a backlog are: what was fetched is not thrown away for want of room and fetched again."""
+    measured = bench.Bench(rig, SIZE, 1).end_to_end("small", 200 * batch, batch=batch)
+    assert measured["codes"] == {"ok": 200 * batch}
+    assert measured["wire_bytes"]["kafka"]["received"] < 2 * measured["publish"]["bytes"]
+
+
 def test_mistakes_are_answered(figures):
     """Each command has its result, whatever was wrong with it."""
     codes = figures["measurements"]["16 % errors"]["codes"]

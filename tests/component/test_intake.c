@@ -255,6 +255,30 @@ static void test_never_more_than_the_room(void **state)
 	intake_stop(intake);
 }
 
+/* Who takes as much as comes without room is never out of records: fetching anew costs more than they do. */
+static void test_fetching_goes_on_while_they_are_taken(void **state)
+{
+	const struct start starts[] = { { 0, 0 }, { 1, 0 }, { 2, 0 }, { 3, 0 } };
+	struct intake *intake = intakes[FETCHING];
+	int64_t next[PARTITIONS] = { 0 };
+
+	(void)state;
+	begin(intake, starts, PARTITIONS);
+	while (intake_has_room(intake))
+		poll_once(intake, 100);
+	for (int i = 0; i < 4 * SPARE; i++) {
+		size_t waiting = intake_waiting(intake);
+
+		assert_false(intake_has_room(intake));
+		for (int64_t until = clock_monotonic_ms() + 5000; intake_waiting(intake) == waiting && clock_monotonic_ms() < until;)
+			poll_once(intake, 1);
+		assert_int_equal(intake_waiting(intake), waiting + 1);
+		assert_int_equal(take_in_order(intake, next, 1), 1);
+		intake_release(intake, 1);
+	}
+	intake_stop(intake);
+}
+
 static void test_pause_keeps_and_resume_goes_on(void **state)
 {
 	const struct start starts[] = { { 0, 0 }, { 1, 500 }, { 2, 1000 }, { 3, 1500 } };
@@ -742,6 +766,7 @@ int main(void)
 		cmocka_unit_test(test_fetches_what_was_started_from_there),
 		cmocka_unit_test(test_peek_take_release),
 		cmocka_unit_test(test_never_more_than_the_room),
+		cmocka_unit_test(test_fetching_goes_on_while_they_are_taken),
 		cmocka_unit_test(test_pause_keeps_and_resume_goes_on),
 		cmocka_unit_test(test_start_elsewhere_again_and_again),
 		cmocka_unit_test(test_offset_out_of_range_starts_over),
