@@ -674,7 +674,7 @@ static int check_topics(const struct config *config, struct fault *fault)
  * memory). */
 static void share_memory(struct config *config)
 {
-	config->batch_bytes = config->memory / 16;
+	config->batch_bytes = config->memory / 20;
 }
 
 int config_load(struct config *config, enum program program, int *argc, char **argv, struct fault *fault)

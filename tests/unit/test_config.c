@@ -101,7 +101,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config.lanes, 1);
 	assert_int_equal(config.batch, 500);
 	assert_int_equal(config.memory, 32 << 20);
-	assert_int_equal(config.batch_bytes, 2 << 20);
+	assert_int_equal(config.batch_bytes, (32 << 20) / 20);
 	assert_int_equal(config.drain_ms, 25000);
 	assert_int_equal(config.breaker, 5);
 	assert_int_equal(config.lock_timeout_ms, 2000);
@@ -123,7 +123,7 @@ static void test_command_line(void **state)
 	assert_int_equal(config.batch, 7);
 	assert_string_equal(config.brokers, "a:1,b:2");
 	assert_int_equal(config.memory, 16 << 20);
-	assert_int_equal(config.batch_bytes, 1 << 20);
+	assert_int_equal(config.batch_bytes, (16 << 20) / 20);
 	assert_int_equal(config.log_format, LOG_JSON);
 	assert_int_equal(config.log_level, LEVEL_DEBUG);
 	assert_string_equal(property("debug"), "all");
@@ -375,7 +375,7 @@ static void test_example(void **state)
 	assert_int_equal(load(args), 0);
 	assert_int_equal(config.lanes, 1);
 	assert_int_equal(config.memory, 32 << 20);
-	assert_int_equal(config.batch_bytes, 2 << 20);
+	assert_int_equal(config.batch_bytes, (32 << 20) / 20);
 	assert_int_equal(config.property_count, 3);
 }
 
