@@ -48,7 +48,7 @@ LANE_MIB = 32
 SMALL_BATCH = 20  # so small that a lane waits for Kafka and PostgreSQL rather than for processors
 # What is said of it, commands of a batch, share of the usual number of commands, whether the way is longer.
 LANES = ("", None, 1, False), (", batches of %d" % SMALL_BATCH, SMALL_BATCH, 0.25, False), (
-    ", batches of %d, 2 ms away" % SMALL_BATCH, SMALL_BATCH, 0.125, True)
+    ", batches of %d, 2 ms away" % SMALL_BATCH, SMALL_BATCH, 0.25, True)
 FULL = 0.9  # so busy a machine has no processor left for a second lane
 
 
