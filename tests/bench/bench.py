@@ -44,6 +44,7 @@ SHORT = {"groups": 300, "rounds": 3, "commands": 40000, "seconds": 8, "latency_r
 LONG = {"groups": 1000, "rounds": 3, "commands": 200000, "seconds": 30, "latency_rounds": 5, "sweep": 50000, "lanes": (1, 2, 4), "memory": 1000000}
 WARM_UP_S, PEER_WARM_UP = 5, 200000  # commands; the second compiler is at work for that long
 RATE, RATES = 100, (10, 500, 1000, 2000)
+PEERS = "rows", "sets"  # those with batches (peer/src/Peer.java)
 LANE_MIB = 32
 SMALL_BATCH = 20  # so small that a lane waits for Kafka and PostgreSQL rather than for processors
 # What is said of it, commands of a batch, share of the usual number of commands, whether the way is longer.
@@ -175,25 +176,24 @@ class Bench:
             self.latencies(rate, 1)
 
     def peer(self):
-        done = subprocess.run(["sh", str(rigs.HERE / "peer" / "build.sh")], env={**os.environ, "BUILD": str(harness.BUILD)},
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        check(done.returncode == 0, "the peer could not be built:\n%s", done.stdout)
-        self.beside_peer("batch", self.count(self.size["commands"]), self.size["rounds"])
-        self.beside_peer("one by one", self.count(self.size["commands"] / 20), 1)
+        rigs.build_peer()
+        for mode in PEERS:
+            self.beside_peer(mode, self.count(self.size["commands"]), self.size["rounds"])
+        self.beside_peer("single", self.count(self.size["commands"] / 20), 1)
 
     def beside_peer(self, mode, count, rounds):
         """The peer and the worker in turns, both kept running. The peer's first backlogs are for its compiler, and not
         counted; nor is the worker's first one."""
-        measured = {"peer, " + mode: [], "beside the peer": []}
-        warm_up = math.ceil(self.count(PEER_WARM_UP if mode == "batch" else count) / count)
-        with self.rig.run("peer") as theirs, self.rig.run("beside-the-peer") as ours:
-            peer = theirs.peer("batch" if mode == "batch" else "single")
+        measured = {"peer, " + mode: [], "beside peer, " + mode: []}
+        warm_up = math.ceil(self.count(PEER_WARM_UP if mode != "single" else count) / count)
+        with self.rig.run("peer-" + mode) as theirs, self.rig.run("beside-peer-" + mode) as ours:
+            peer = theirs.peer(mode)
             peer.wait_for("ready", rigs.READY_S)
             worker = ours.worker()
             worker.wait_for_log("running")
             for n in range(rounds + warm_up):
                 for (name, rounds_of), run, process in zip(measured.items(), (theirs, ours), (peer, worker)):
-                    if process is worker and (n < warm_up - 1 or mode != "batch"):
+                    if process is worker and (n < warm_up - 1 or mode == "single"):
                         continue
                     with self.rig.commands(count) as path:
                         figures = self.rig.drain(run, path, count, rigs.held([process]))
@@ -292,7 +292,7 @@ class Bench:
             """By round: what was measured together is compared."""
             return statistics.median(value(a) / value(b) for a, b in zip(get(name)["rounds"], get(other)["rounds"]))
 
-        whole, peer = get("end to end"), get("peer, batch")
+        whole = get("end to end")
         if whole:
             add("end to end / the same SQL, by CPU of worker + PostgreSQL", rounds("sql", "end to end", store_cpu_us),
                 least=0.8)
@@ -303,9 +303,11 @@ class Bench:
         if loop and worker:
             add("p50 at %d/s / the empty loop's" % RATE, worker["p50_ms"] / loop["p50_ms"], most=1.4)
             add("p99 at %d/s / the empty loop's" % RATE, worker["p99_ms"] / loop["p99_ms"], most=3)
-        if peer:
-            add("throughput / the peer's", rounds("beside the peer", "peer, batch", lambda f: f["per_s"]), least=1.5)
-            add("CPU of worker + PostgreSQL / the peer's", rounds("beside the peer", "peer, batch", store_cpu_us), most=0.65)
+        for mode in PEERS:
+            theirs, ours = "peer, " + mode, "beside peer, " + mode
+            if get(theirs):
+                add("throughput / the peer's, " + mode, rounds(ours, theirs, lambda f: f["per_s"]), least=1.5)
+                add("CPU of worker + PostgreSQL / the peer's, " + mode, rounds(ours, theirs, store_cpu_us), most=0.65)
         for what, *_ in LANES:
             if get("1 lane" + what) and get("2 lanes" + what):
                 busy = get("2 lanes" + what)["busy"]

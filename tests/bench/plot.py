@@ -120,7 +120,7 @@ def cpu_us(f):
 
 
 def throughput(get):
-    names = [name for name in ("copy", "sql", "end to end", "peer, batch") if get(name)]
+    names = [name for name in ("copy", "sql", "end to end", "peer, rows", "peer, sets") if get(name)]
     if "end to end" not in names:
         return None
     per_s = {name: 1e6 / cpu_us(get(name)) for name in names}
@@ -132,7 +132,7 @@ def throughput(get):
 
 def cpu(get):
     names = [name for name in (
-        "copy", "sql", "end to end", "2 lanes", "16 % errors", "peer, batch", "peer, one by one") if get(name)]
+        "copy", "sql", "end to end", "2 lanes", "16 % errors", "peer, rows", "peer, sets", "peer, single") if get(name)]
     parts = ("postgres", "worker", "broker")
     columns = []
     for name in names:

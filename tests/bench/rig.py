@@ -105,10 +105,16 @@ class Program:
             self.process.wait()
 
 
+def build_peer():
+    done = subprocess.run(["sh", str(HERE / "peer" / "build.sh")], env={**os.environ, "BUILD": str(harness.BUILD)},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    check(done.returncode == 0, "the peer could not be built:\n%s", done.stdout)
+
+
 class Peer(Program):
     """The worker of another team, in Java."""
 
-    def __init__(self, run, mode="batch"):
+    def __init__(self, run, mode="rows"):
         pg = run.rig.postgres
         super().__init__(run.folder / "peer.log", ["sh", str(HERE / "peer" / "run.sh")], {
             "BUILD": str(harness.BUILD), "BROKERS": run.rig.brokers, "COMMANDS": run.commands, "RESULTS": run.results,
@@ -148,7 +154,7 @@ class Run:
         worker.start()
         return worker
 
-    def peer(self, mode="batch"):
+    def peer(self, mode="rows"):
         peer = Peer(self, mode)
         self.processes.append(peer)
         return peer

@@ -112,6 +112,30 @@ def test_results_of_another_kind_are_noticed(rig):
         assert loop.stop()["commands"] == 50
 
 
+def test_the_peers_do_what_the_worker_does(rig):
+    """The same commands, wrong ones among them, in databases alike: as many results of each kind, and the same drafts."""
+    rigs.build_peer()
+    done = {}
+    with rig.commands(400, errors=30) as path:
+        for mode in "worker", *bench.PEERS, "single":
+            database = "judged_by_" + mode
+            rig.load(database, rig.groups)
+            with rig.run(mode, database) as run:
+                process = run.worker() if mode == "worker" else run.peer(mode)
+                if mode == "worker":
+                    process.wait_for_log("running")
+                else:
+                    process.wait_for("ready", rigs.READY_S)
+                codes = rig.drain(run, path, 400, rigs.held([process]), flawless=False)["codes"]
+            done[mode] = codes, rig.ask(
+                "SELECT md5(string_agg((account_group_id, name, description, status, selected_lead_count, selected_leads,"
+                " include_conversation_history, auto_cancel_on_message_received, outreach_language, workflow,"
+                " source_campaign_id, trace_id, command_digest, created_by_key)::text, ' ' ORDER BY trace_id))"
+                " FROM campaigns WHERE trace_id IS NOT NULL", database)
+    assert 4 <= len(done["worker"][0]) and 200 < done["worker"][0]["ok"] < 400
+    assert [done[mode] for mode in done] == [done["worker"]] * 4
+
+
 def test_latency_counts_from_when_a_command_was_due(rig):
     """Those that were due while nobody answered have waited for that long, though nobody was asked to wait."""
     with rig.commands(700) as path, rig.run("stall") as run:
@@ -196,7 +220,7 @@ def test_targets_say_what_is_missed():
 def test_plots_are_well_formed(figures, tmp_path):
     measured = dict(figures["measurements"])
     whole = measured["end to end"]
-    for name in "peer, batch", "peer, one by one", "batch 1", "batch 500", "1 leads", "25 leads", "a tenth of the rows":
+    for name in "peer, rows", "peer, sets", "peer, single", "batch 1", "batch 500", "1 leads", "25 leads", "a tenth of the rows":
         measured[name] = whole
     for subject in "loop", "worker":
         measured["%s at 1000/s" % subject] = measured["%s at 100/s" % subject]

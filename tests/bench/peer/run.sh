@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the peer until SIGTERM; says `ready` on stderr when it has partitions, and at its end prints how much it did.
-# Environment: BROKERS COMMANDS RESULTS GROUP INSTANCE JDBC_URL PGUSER PGPASSWORD, BATCH=500, MODE=batch (or single).
+# Environment: BROKERS COMMANDS RESULTS GROUP INSTANCE JDBC_URL PGUSER PGPASSWORD, BATCH=500, MODE=rows (or sets, single).
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd -P)

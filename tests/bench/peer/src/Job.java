@@ -24,6 +24,7 @@ final class Job {
 
 	// Rules 8 to 12
 	Campaign source;
+	String workflow; // of the source, where it passes through here
 	String audienceKind; // null: no such audience
 	boolean audienceReady;
 	int audienceLeadCount; // a hint; 0: unknown, and a folder's

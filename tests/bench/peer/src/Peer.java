@@ -25,7 +25,9 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 /**
  * The benchmark's comparison: the worker that a good Java team would write for the same commands, rules, tables and results.
- * MODE=batch, an expert's: up to BATCH commands, one PostgreSQL transaction of set-based statements, one Kafka transaction.
+ * MODE=rows, what a good team writes: up to BATCH commands in one PostgreSQL transaction and one Kafka transaction, looked up
+ * by joins, checked in Java, written as a JDBC batch.
+ * MODE=sets: the same with what was learnt while the worker was written, its ways of looking up and copying inside the server.
  * MODE=single, the usual one: a PostgreSQL transaction a command, one Kafka transaction for what a poll brought.
  *
  * It does less than campaign-worker, which is to its favour: no fence against a paused predecessor, no taking over of what
@@ -38,14 +40,19 @@ public final class Peer {
 
 	private final String commands = setting("COMMANDS"), results = setting("RESULTS");
 	private final int batch = Integer.parseInt(System.getenv().getOrDefault("BATCH", "500"));
-	private final boolean single = System.getenv().getOrDefault("MODE", "batch").equals("single");
+	private final String mode = System.getenv().getOrDefault("MODE", "rows");
 	private final Codec codec = new Codec();
 	private final Judge judge;
 	private long commandCount, batchCount;
 
 	private Peer() throws SQLException {
 		String url = setting("JDBC_URL"), user = setting("PGUSER"), password = System.getenv("PGPASSWORD");
-		judge = new Judge(single ? new SingleStore(url, user, password) : new BatchStore(url, user, password));
+		judge = new Judge(switch (mode) {
+			case "single" -> new SingleStore(url, user, password);
+			case "rows" -> new RowStore(url, user, password);
+			case "sets" -> new SetStore(url, user, password);
+			default -> throw new IllegalArgumentException("no such MODE: " + mode);
+		});
 	}
 
 	public static void main(String[] args) throws Exception {
@@ -154,7 +161,7 @@ public final class Peer {
 
 	/** A second command of a trace has to find what the first one wrote. */
 	private void execute(List<Job> jobs) throws SQLException {
-		int size = single ? 1 : batch;
+		int size = mode.equals("single") ? 1 : batch;
 		List<Job> part = new ArrayList<>(size);
 		Set<Trace> traces = new HashSet<>();
 		for (Job job : jobs) {

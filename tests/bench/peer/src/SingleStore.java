@@ -20,7 +20,7 @@ final class SingleStore extends Store {
 				+ " FROM campaigns AS s WHERE s.account_group_id = ? AND s.id = ? AND s.deleted_at IS NULL");
 		audience = prepare("SELECT " + AUDIENCE + " FROM audiences AS a WHERE a.account_group_id = ? AND a.id = ?");
 		lists = prepare("SELECT id, ready FROM audiences WHERE account_group_id = ? AND parent_id = ? ORDER BY id");
-		/* As in BatchStore: "lead_id = ANY (...)" is run as a filter over the whole list, or over all enrolled leads. */
+		/* As in SetStore: "lead_id = ANY (...)" is run as a filter over the whole list, or over all enrolled leads. */
 		missing = prepare("""
 				SELECT unnest(?::text[]) COLLATE "C" AS lead
 				EXCEPT SELECT lead_id FROM audience_leads WHERE account_group_id = ? AND audience_id = ANY (?::text[])
@@ -160,10 +160,6 @@ final class SingleStore extends Store {
 				charge.executeUpdate();
 			}
 		}
-	}
-
-	private static String[] split(String joined) {
-		return joined.isEmpty() ? new String[0] : joined.split(",");
 	}
 
 	private ResultSet query(PreparedStatement statement, Object... values) throws SQLException {

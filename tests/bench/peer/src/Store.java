@@ -39,6 +39,7 @@ abstract class Store {
 		}
 		properties.setProperty("ApplicationName", "peer");
 		properties.setProperty("prepareThreshold", "1");
+		properties.setProperty("reWriteBatchedInserts", "true");
 		/* Planning 500 commands' arrays anew each time costs more than it finds; the statements are written so that the
 		 * generic plan is the good one, whatever the number of rows is taken for. */
 		properties.setProperty("options", "-c plan_cache_mode=force_generic_plan -c jit=off -c TimeZone=UTC");
@@ -82,6 +83,10 @@ abstract class Store {
 		Array array = connection.createArrayOf(type, values);
 		statement.setArray(index, array);
 		array.free();
+	}
+
+	static String[] split(String joined) {
+		return joined.isEmpty() ? new String[0] : joined.split(",");
 	}
 
 	/** Columns PRIOR, from column first on. */

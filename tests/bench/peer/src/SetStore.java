@@ -14,12 +14,12 @@ import java.util.stream.Collectors;
  * Set-based statements over arrays, one element a command; leads of a command as one text, comma-separated, which is three
  * times fewer bytes than repeating its account group and audience for each. Workflows are copied inside the server.
  */
-final class BatchStore extends Store {
+class SetStore extends Store {
 	private static final int SMALL_AUDIENCE = 1000;
 
 	private final PreparedStatement lock, identify, targets, lists, missingSmall, missingLarge, members, busy, insert, charge;
 
-	BatchStore(String url, String user, String password) throws SQLException {
+	SetStore(String url, String user, String password) throws SQLException {
 		super(url, user, password);
 		lock = prepare("""
 				SELECT c.n, g.rate_interval_us, g.rate_burst, g.rate_tat_us, g.rate_at_us
@@ -153,10 +153,12 @@ final class BatchStore extends Store {
 				readAudience(job, rows, 8);
 			}
 		}
-		findLists(jobs.stream().filter(job -> "folder".equals(job.audienceKind)).collect(Collectors.toList()));
+		findLists(jobs);
 	}
 
-	private void findLists(List<Job> folders) throws SQLException {
+	/** Of those jobs whose audience is a folder. */
+	final void findLists(List<Job> jobs) throws SQLException {
+		List<Job> folders = jobs.stream().filter(job -> "folder".equals(job.audienceKind)).collect(Collectors.toList());
 		if (folders.isEmpty()) {
 			return;
 		}
@@ -257,7 +259,7 @@ final class BatchStore extends Store {
 		charge.executeUpdate();
 	}
 
-	private void setTexts(PreparedStatement statement, int index, List<Job> jobs, Function<Job, String> of)
+	final void setTexts(PreparedStatement statement, int index, List<Job> jobs, Function<Job, String> of)
 			throws SQLException {
 		set(statement, index, "text", column(jobs, of, String[]::new));
 	}
