@@ -27,17 +27,23 @@ $(error VARIANT=$(VARIANT): release, test or asan)
 endif
 
 VERSION := 1.0.0
-OUR_CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(patsubst -I%,-isystem %,$(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null))
+OUR_CPPFLAGS = -I. -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(patsubst -I%,-isystem %,$(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null))
 OUR_CFLAGS = -std=gnu11 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -fstack-protector-strong \
 	$(VARIANT_CFLAGS) $(if $(CI),-Werror) -MMD -MP -pthread
 OUR_LDLIBS = $(shell $(PKG) --libs $(PACKAGES) 2>/dev/null) -pthread
 
-COMMON = $(filter-out %/main.c,$(wildcard schemas/*.c worker/*.c producer/*.c))
-GENERATED = $(BUILD)/gen/schemas.c $(BUILD)/gen/sql.c $(BUILD)/gen/migrations.c
-OBJECTS = $(COMMON:%.c=$(OUT)/obj/%.o) $(GENERATED:$(BUILD)/gen/%.c=$(OUT)/obj/gen/%.o)
-UNIT = $(patsubst tests/unit/%.c,$(OUT)/tests/unit/%,$(wildcard tests/unit/test_*.c))
-COMPONENT = $(patsubst tests/component/%.c,$(OUT)/tests/component/%,$(wildcard tests/component/test_*.c))
-STORE = $(patsubst tests/system/%.c,$(OUT)/tests/system/%,$(wildcard tests/system/test_*.c))
+# An archive for each folder. A program links those that it needs, the highest first; each may use those behind it.
+archive = $(OUT)/lib/$(subst /,-,$1).a
+objects = $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out %/main.c,$(wildcard $1/*.c)))
+FOLDERS = worker worker/db worker/kafka producer schemas worker/base
+WORKER_LIBS = $(foreach folder,worker worker/db worker/kafka schemas worker/base,$(call archive,$(folder)))
+PRODUCER_LIBS = $(foreach folder,producer worker/kafka schemas worker/base,$(call archive,$(folder)))
+ALL_LIBS = $(foreach folder,$(FOLDERS),$(call archive,$(folder)))
+
+programs = $(patsubst %.c,$(OUT)/%,$(wildcard tests/$1/test_*.c))
+UNIT = $(call programs,unit)
+COMPONENT = $(call programs,component)
+STORE = $(call programs,store)
 
 all: $(OUT)/campaign-worker $(OUT)/campaign-producer ## build the two programs into build/
 
@@ -50,15 +56,28 @@ $(OUT)/.packages: Makefile
 	{ echo "wanted: rdkafka >= 2.8 and < 2.10 (deploy/librdkafka.sh says why), avro-c >= 1.11, libpq >= 15, libcrypto >= 3; on Debian: deploy/deps.sh build" >&2; exit 1; }
 	@mkdir -p $(@D) && touch $@
 
-$(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(OBJECTS)
+$(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(WORKER_LIBS)
 	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
 
-$(OUT)/campaign-producer: $(OUT)/obj/producer/main.o $(OBJECTS)
+$(OUT)/campaign-producer: $(OUT)/obj/producer/main.o $(PRODUCER_LIBS)
 	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
+
+define archive_rule
+$(call archive,$1): $(call objects,$1) $2
+	@mkdir -p $$(@D) && rm -f $$@
+	$$(AR) rcs $$@ $$^
+
+endef
+$(eval $(call archive_rule,worker/base))
+$(eval $(call archive_rule,schemas,$(OUT)/obj/gen/schemas.o))
+$(eval $(call archive_rule,worker/kafka))
+$(eval $(call archive_rule,worker/db,$(OUT)/obj/gen/sql.o $(OUT)/obj/gen/migrations.o))
+$(eval $(call archive_rule,worker))
+$(eval $(call archive_rule,producer))
 
 $(OUT)/obj/gen/%.o: $(BUILD)/gen/%.c $(LIBRDKAFKA) | $(OUT)/.packages
 	@mkdir -p $(@D)
-	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -I. -c -o $@ $<
+	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(OUT)/obj/%.o: %.c $(LIBRDKAFKA) | $(OUT)/.packages
 	@mkdir -p $(@D)
@@ -77,15 +96,14 @@ $(BUILD)/gen/migrations.c: schemas/embed.sh $(wildcard schemas/sql/[0-9]*.sql)
 	@mkdir -p $(@D)
 	sh schemas/embed.sh migrations >$@.new && mv $@.new $@
 
-$(OUT)/tests/%: $(OUT)/obj/tests/%.o $(OBJECTS)
+$(OUT)/tests/%: $(OUT)/obj/tests/%.o $(ALL_LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(shell $(PKG) --libs cmocka) $(LDLIBS)
 
 # libFuzzer: bytes to the codec and to the field rules. Debian: clang, libclang-rt-dev. SECONDS=60
-$(BUILD)/fuzz/fuzz_command: tests/fuzz/fuzz_command.c schemas/codec.c schemas/guard.c schemas/fingerprint.c worker/arena.c \
-		worker/command.c worker/fault.c worker/utf8.c $(BUILD)/gen/schemas.c | $(OUT)/.packages
+$(BUILD)/fuzz/fuzz_command: tests/fuzz/fuzz_command.c $(wildcard schemas/*.c worker/base/*.c) $(BUILD)/gen/schemas.c | $(OUT)/.packages
 	@mkdir -p $(@D)
-	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment $(OUR_CPPFLAGS) -I. -o $@ $^ $(OUR_LDLIBS)
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment $(OUR_CPPFLAGS) -o $@ $^ $(OUR_LDLIBS)
 
 fuzz: $(BUILD)/fuzz/fuzz_command ## hostile bytes to the codec, for SECONDS=60
 	LSAN_OPTIONS=use_unaligned=1 $< -max_total_time=$(or $(SECONDS),60) -max_len=65536
@@ -97,13 +115,18 @@ $(OUT)/fault-proxy: tests/fault/proxy.c Makefile
 
 # What the benchmark measures with: commands, a publisher, readers, and the limits to compare with.
 BENCH = $(patsubst tests/bench/%.c,$(OUT)/obj/tests/bench/%.o,$(wildcard tests/bench/*.c))
-$(OUT)/bench-tool: $(BENCH) $(OBJECTS)
+$(OUT)/bench-tool: $(BENCH) $(ALL_LIBS)
 	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) -lm $(LDLIBS)
 
 fuzz-object: $(OUT)/obj/tests/fuzz/fuzz_command.o
 unit-programs: $(UNIT)
 component-programs: $(COMPONENT)
 store-programs: $(STORE)
+
+unit: unit-programs ## the two-second loop: the tests that need no server
+	@SUITES=unit DEPS=0 sh tests/run.sh
+
+check: test ## the same as test
 
 test: ## install what is missing, run every suite, end with a line that counts
 	@sh tests/run.sh
@@ -154,7 +177,7 @@ clean: ## removes build/ but for the downloads
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all test fault fault-ready bench bench-ready teeth soak model demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
+.PHONY: all unit check test fault fault-ready bench bench-ready teeth soak model demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
 .SECONDARY:
 .DELETE_ON_ERROR:
--include $(wildcard $(OUT)/obj/*/*.d $(OUT)/obj/tests/*/*.d)
+-include $(shell find $(OUT)/obj -name "*.d" 2>/dev/null)

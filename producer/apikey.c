@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tool.h"
+#include "producer/tool.h"
 
 #define KEY_MAX 4096
 

@@ -1,15 +1,15 @@
-#include "client.h"
+#include "producer/client.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../schemas/codec.h"
-#include "../worker/arena.h"
-#include "../worker/clock.h"
-#include "../worker/kafka.h"
-#include "../worker/log.h"
-#include "pending.h"
+#include "schemas/codec.h"
+#include "worker/base/arena.h"
+#include "worker/base/clock.h"
+#include "worker/kafka/kafka.h"
+#include "worker/base/log.h"
+#include "producer/pending.h"
 
 #define LOOKUP_MS 10000 /* to find a topic, its partitions and offsets */
 #define SLICE_MS 20     /* how long the one client is waited for before the other is looked at */

@@ -12,9 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../worker/command.h"
-#include "../worker/config.h"
-#include "../worker/fault.h"
+#include "schemas/command.h"
+#include "worker/base/config.h"
+#include "worker/base/fault.h"
 
 #define CLIENT_IN_FLIGHT_MAX 10000                     /* commands submitted and not settled */
 #define CLIENT_IN_FLIGHT_BYTES ((size_t)32 * 1024 * 1024) /* of commands not acknowledged by the broker */

@@ -1,4 +1,4 @@
-#include "input.h"
+#include "producer/input.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../schemas/json.h"
+#include "schemas/json.h"
 
 #define READ_BYTES ((size_t)64 * 1024)
 

@@ -3,9 +3,9 @@
 #ifndef INPUT_H
 #define INPUT_H
 
-#include "../worker/arena.h"
-#include "../worker/command.h"
-#include "../worker/fault.h"
+#include "worker/base/arena.h"
+#include "schemas/command.h"
+#include "worker/base/fault.h"
 
 #define LINE_BYTES_MAX ((size_t)8 * 1024 * 1024) /* the largest command that the worker takes, every character escaped */
 

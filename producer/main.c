@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../worker/config.h"
-#include "../worker/log.h"
-#include "tool.h"
+#include "worker/base/config.h"
+#include "worker/base/log.h"
+#include "producer/tool.h"
 
 static const struct {
 	const char *name;

@@ -1,4 +1,4 @@
-#include "pending.h"
+#include "producer/pending.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../schemas/json.h"
-#include "../worker/clock.h"
-#include "client.h"
-#include "input.h"
-#include "tool.h"
+#include "schemas/json.h"
+#include "worker/base/clock.h"
+#include "producer/client.h"
+#include "producer/input.h"
+#include "producer/tool.h"
 
 #define TIMEOUT_MS 30000
 #define IDLE_MS 50 /* how often a silent pipe is looked at */

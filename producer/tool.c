@@ -1,4 +1,4 @@
-#include "tool.h"
+#include "producer/tool.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../schemas/json.h"
-#include "../worker/clock.h"
+#include "schemas/json.h"
+#include "worker/base/clock.h"
 
 #define PROGRESS_EVERY_MS 200
 

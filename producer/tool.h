@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../worker/arena.h"
-#include "../worker/command.h"
-#include "../worker/config.h"
-#include "../worker/fault.h"
+#include "worker/base/arena.h"
+#include "schemas/command.h"
+#include "worker/base/config.h"
+#include "worker/base/fault.h"
 
 enum { TOOL_OK, TOOL_FAILED, TOOL_USAGE }; /* exit codes */
 

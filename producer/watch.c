@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../worker/clock.h"
-#include "../worker/log.h"
-#include "client.h"
-#include "tool.h"
+#include "worker/base/clock.h"
+#include "worker/base/log.h"
+#include "producer/client.h"
+#include "producer/tool.h"
 
 #define WAIT_MS 100 /* how often a request to stop is looked for */
 

@@ -1,4 +1,4 @@
-#include "codec.h"
+#include "schemas/codec.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -9,8 +9,8 @@
 
 #include <avro.h>
 
-#include "../worker/utf8.h"
-#include "guard.h"
+#include "worker/base/utf8.h"
+#include "schemas/guard.h"
 
 #define SCHEMA_SIZE_MAX ((size_t)256 * 1024) /* bytes of one schema text */
 #define RECORDS_MAX 1000                     /* records within records of a writer schema */

@@ -14,9 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../worker/arena.h"
-#include "../worker/command.h"
-#include "../worker/fault.h"
+#include "worker/base/arena.h"
+#include "schemas/command.h"
+#include "worker/base/fault.h"
 
 #define RECORD_SIZE_MAX ((size_t)1024 * 1024) /* bytes of a command record's value that are looked at */
 

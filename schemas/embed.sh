@@ -16,7 +16,7 @@ schemas)
 	done
 	;;
 sql)
-	echo '#include "worker/sql.h"'
+	echo '#include "worker/sql/sql.h"'
 	for file in worker/sql/*.sql; do
 		name=$(basename "$file" .sql | tr - _)
 		echo "const char sql_$name[] ="
@@ -25,7 +25,7 @@ sql)
 	done
 	;;
 migrations)
-	echo '#include "worker/sql.h"'
+	echo '#include "worker/sql/sql.h"'
 	echo 'const struct migration migrations[] = {'
 	for file in schemas/sql/[0-9]*.sql; do
 		name=$(basename "$file" .sql)

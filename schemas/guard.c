@@ -1,4 +1,4 @@
-#include "guard.h"
+#include "schemas/guard.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 
 #include <avro.h>
 
-#include "../worker/utf8.h"
+#include "worker/base/utf8.h"
 
 struct walk {
 	const uint8_t *data;

@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#include "../worker/fault.h"
+#include "worker/base/fault.h"
 
 #define GUARD_VALUES_MAX ((size_t)100000)      /* values in one record, the elements of its arrays and maps included */
 #define GUARD_STRING_MAX ((size_t)64 * 1024) /* bytes of one string */

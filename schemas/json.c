@@ -1,10 +1,10 @@
-#include "json.h"
+#include "schemas/json.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../worker/clock.h"
+#include "worker/base/clock.h"
 
 enum type { TEXT, BOOLEAN, INT32, INT64, TIME, RECORD, TEXTS, DIGEST };
 

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "../worker/command.h"
+#include "schemas/command.h"
 
 /* A response to write to the caller. body is what the reference's envelope says, byte for byte: compact JSON, all keys,
  * the reference's order, nulls written, times YYYY-MM-DDTHH:MM:SS.mmmZ. */

@@ -24,16 +24,23 @@ sources() { find worker schemas producer -name '*.[ch]' | sort; }
 # Downward only: a line is a layer and the modules in it, below come those they may build on. Modules joined by + are one
 # and may include each other; others of one layer may not.
 layers='
-1 worker/fault worker/utf8 worker/clock worker/arena
-2 worker/log worker/failpoint
-3 worker/command worker/config worker/sql
-4 worker/record worker/partition worker/breaker worker/pace worker/kafka worker/watch
-5 schemas/codec+schemas/guard+schemas/fingerprint schemas/json
-6 worker/intake worker/store+worker/pg+worker/migrate worker/outlet producer/client+producer/pending
-7 worker/lane+worker/lane_parts+worker/batch+worker/execute+worker/takeover worker/topics worker/resume
-7 producer/tool producer/input
-8 producer/send producer/watch producer/apikey worker/check
-9 worker/main producer/main
+10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/must worker/base/offsets worker/base/waiter
+11 worker/base/log worker/base/failpoint
+12 worker/base/config
+20 schemas/command
+21 schemas/record
+22 schemas/codec+schemas/guard+schemas/fingerprint schemas/json
+30 worker/sql/sql
+31 worker/start worker/breaker worker/sizing worker/kafka/kafka worker/kafka/inflight
+32 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics
+32 worker/db/store+worker/db/pg+worker/db/migrate
+40 worker/lane+worker/lane_parts+worker/batch+worker/execute+worker/takeover worker/resume
+50 worker/check
+60 worker/main
+40 producer/client+producer/pending
+41 producer/tool producer/input
+50 producer/send producer/watch producer/apikey
+60 producer/main
 '
 
 includes_upward() {
@@ -54,9 +61,6 @@ includes_upward() {
 		to = $0
 		sub(/^[^"]*"/, "", to)
 		sub(/".*/, "", to)
-		folder = from
-		sub(/\/.*/, "", folder)
-		if (to ~ /^\.\.\//) sub(/^\.\.\//, "", to); else to = folder "/" to
 		a = from; b = to
 		sub(/\.[ch]$/, "", a)
 		sub(/\.[ch]$/, "", b)
@@ -77,11 +81,11 @@ includes_of() { # PATTERN ALLOWED-FILE...
 
 verdict 'modules build on lower ones only' "$(includes_upward)"
 verdict 'librdkafka is included by those who speak Kafka' "$(includes_of 'librdkafka/.*' \
-	worker/intake.c worker/outlet.c worker/kafka.c worker/watch.c worker/topics.c worker/check.c producer/client.c)"
-verdict 'libpq is included by pg.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/pg.c)"
+	worker/kafka/consumer.c worker/kafka/publisher.c worker/kafka/kafka.c worker/kafka/inflight.c worker/kafka/topics.c worker/check.c producer/client.c)"
+verdict 'libpq is included by pg.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/pg.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/codec.c schemas/guard.c schemas/fingerprint.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
-verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' worker/command.c worker/outlet.c producer/apikey.c)"
+verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/command.c worker/kafka/publisher.c producer/apikey.c)"
 verdict 'headers include no library' "$(sources | grep '\.h$' |
 	xargs grep -nE '^#include <(librdkafka/|libpq|avro|jansson|openssl/|cmocka)')"
 verdict 'only main.c exits' "$(sources | grep -v -e '/main\.c$' -e '/failpoint\.c$' | xargs grep -nwE '^[^*/]*(exit|_exit) ?\(')"
@@ -105,7 +109,7 @@ undocumented_settings() {
 }
 undocumented_reasons() {
 	[ -f README.md ] || { echo 'there is no README.md'; return; }
-	for word in $(sed -n 's/^\t\[REASON_[A-Z_]*\] = { "\([a-z_]*\)".*/\1/p' worker/command.c); do
+	for word in $(sed -n 's/^\t\[REASON_[A-Z_]*\] = { "\([a-z_]*\)".*/\1/p' schemas/command.c); do
 		grep -q "$word" README.md || echo "$word"
 	done
 }

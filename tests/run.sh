@@ -146,7 +146,7 @@ suite_store() {
 		. "$scratch/postgres/env"
 		export CAMPAIGN_TEST_DATABASE="$DATABASE"
 		jobs=1 # they share the server
-		run_programs build/test/tests/system
+		run_programs build/test/tests/store
 	)
 	sh deploy/postgres.sh remove "$scratch/postgres"
 }

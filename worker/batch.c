@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../schemas/codec.h"
-#include "failpoint.h"
-#include "intake.h"
-#include "lane_parts.h"
-#include "log.h"
+#include "schemas/codec.h"
+#include "worker/base/failpoint.h"
+#include "worker/kafka/consumer.h"
+#include "worker/lane_parts.h"
+#include "worker/base/log.h"
 
 /* Header traceId, the last one if it is well-formed: so that even bytes that do not decode can be answered. */
 static const char *header_trace_id(const struct record *record, struct arena *arena)
@@ -108,7 +108,7 @@ static bool add_trace(struct lane *lane, const struct batch *batch, size_t index
 
 static void warn_if_misplaced(const struct lane *lane, const struct record *record)
 {
-	int count = intake_partition_count(lane->intake);
+	int count = consumer_partition_count(lane->consumer);
 
 	if (count > 0 && record->key && murmur2_positive(record->key, record->key_size) % (uint32_t)count != (uint32_t)record->partition)
 		log_warn("misplaced_key", "a record does not lie where murmur2 of its key says: the publisher's partitioner differs from "
@@ -147,11 +147,11 @@ void batch_fill(struct lane *lane, struct batch *batch)
 
 	if (batch->count == 0)
 		memset(lane->traces, 0, lane->trace_slots * sizeof *lane->traces);
-	while (batch->count < lane->pace.limit) {
+	while (batch->count < lane->sizing.limit) {
 		struct job *job = &batch->jobs[batch->count];
 
 		*job = (struct job){ 0 };
-		if (!intake_peek(lane->intake, batch->arena, &job->record))
+		if (!consumer_peek(lane->consumer, batch->arena, &job->record))
 			break;
 		if (batch->count > 0 &&
 		    batch->bytes + arena_used(batch->arena) + job->record.value_size > (size_t)lane->config->batch_bytes)
@@ -161,7 +161,7 @@ void batch_fill(struct lane *lane, struct batch *batch)
 			break;
 		warn_if_misplaced(lane, &job->record);
 		note_offset(lane, batch, &job->record);
-		intake_take(lane->intake);
+		consumer_take(lane->consumer);
 		batch->order[batch->count++] = job;
 		batch->bytes += job->record.value_size;
 	}

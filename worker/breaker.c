@@ -1,4 +1,4 @@
-#include "breaker.h"
+#include "worker/breaker.h"
 
 #include <stdio.h>
 #include <string.h>

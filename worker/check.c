@@ -1,4 +1,4 @@
-#include "check.h"
+#include "worker/check.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -7,12 +7,12 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include "../schemas/codec.h"
-#include "clock.h"
-#include "kafka.h"
-#include "partition.h"
-#include "store.h"
-#include "topics.h"
+#include "schemas/codec.h"
+#include "worker/base/clock.h"
+#include "worker/kafka/kafka.h"
+#include "worker/start.h"
+#include "worker/db/store.h"
+#include "worker/kafka/topics.h"
 
 #define TIMEOUT_MS 10000
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "config.h"
+#include "worker/base/config.h"
 
 /* Calls say with one line for each thing found; wrong: it must be mended. Returns how many of those there were. A server
  * that is away costs about 10 s. Nothing is written but an empty transactional.id ending in ".check" in Kafka. */

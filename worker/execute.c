@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "intake.h"
-#include "lane_parts.h"
-#include "log.h"
+#include "worker/base/clock.h"
+#include "worker/kafka/consumer.h"
+#include "worker/lane_parts.h"
+#include "worker/base/log.h"
 
 #define LOCK_TRIES 3     /* of a whole batch and of a single command */
 #define SPLIT_INTO 8
@@ -17,7 +17,7 @@ static int send(struct lane *lane, size_t first, size_t n, enum store_end end, s
 {
 	struct batch *batch = lane->batch;
 	struct fence fence = {
-		.cluster_id = intake_cluster_id(lane->intake, 0, fault),
+		.cluster_id = consumer_cluster_id(lane->consumer, 0, fault),
 		.topic = lane->config->commands,
 		.partitions = batch->fences,
 		.count = batch->offset_count,
@@ -217,11 +217,11 @@ void execute_abandon(struct lane *lane)
 
 /* Where the answer was there already, but for the time it takes to read it, Kafka is what took long: then PostgreSQL is taken
  * to be as fast as the reading. If it is not, the next batch is waited for. */
-static void note_pace(struct lane *lane, int64_t asked_at_ms)
+static void note_sizing(struct lane *lane, int64_t asked_at_ms)
 {
 	int64_t now = clock_monotonic_ms(), waited = now - asked_at_ms, ms = now - lane->sent_at_ms;
 
-	pace_note(&lane->pace, lane->batch->count, waited <= lane->pace.budget_ms / 10 ? waited : ms);
+	sizing_note(&lane->sizing, lane->batch->count, waited <= lane->sizing.budget_ms / 10 ? waited : ms);
 }
 
 int execute_batch(struct lane *lane, struct fault *fault)
@@ -232,6 +232,6 @@ int execute_batch(struct lane *lane, struct fault *fault)
 		return -1;
 	if (execute_range(lane, 0, lane->batch->count, LOCK_TRIES, fault) < 0)
 		return -1;
-	note_pace(lane, asked_at_ms);
+	note_sizing(lane, asked_at_ms);
 	return 0;
 }

@@ -1,16 +1,16 @@
-#include "lane.h"
+#include "worker/lane.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../schemas/codec.h"
-#include "clock.h"
-#include "failpoint.h"
-#include "intake.h"
-#include "lane_parts.h"
-#include "log.h"
+#include "schemas/codec.h"
+#include "worker/base/clock.h"
+#include "worker/base/failpoint.h"
+#include "worker/kafka/consumer.h"
+#include "worker/lane_parts.h"
+#include "worker/base/log.h"
 
 #define FETCH_MS 100         /* longest wait for a first record: also how soon a stop is noticed */
 #define SERVE_MS 100         /* the consumer is served that often while PostgreSQL is waited for */
@@ -58,12 +58,12 @@ static void complain_if_long(struct lane *lane, int64_t now)
 static void serve(struct lane *lane)
 {
 	lane->served_at_ms = clock_monotonic_ms();
-	if (lane->intake == NULL || lane->wait_fault.kind != FAULT_NONE)
+	if (lane->consumer == NULL || lane->wait_fault.kind != FAULT_NONE)
 		return;
 	if (lane->served_at_ms - lane->wait_since_ms >= PAUSE_AFTER_MS)
-		intake_pause(lane->intake);
-	if (intake_poll(lane->intake, 0, &lane->wait_fault) < 0)
-		lane->intake_broken = true;
+		consumer_pause(lane->consumer);
+	if (consumer_poll(lane->consumer, 0, &lane->wait_fault) < 0)
+		lane->consumer_broken = true;
 }
 
 /* The store's waiter. */
@@ -91,11 +91,11 @@ static int wait_for(void *arg, int fd, short events, int timeout_ms)
 void lane_pause(struct lane *lane, int64_t ms)
 {
 	int64_t until = clock_monotonic_ms() + ms;
-	uint64_t serial = lane->intake ? intake_serial(lane->intake) : 0;
+	uint64_t serial = lane->consumer ? consumer_serial(lane->consumer) : 0;
 
 	lane_begin_wait(lane, true);
 	while (clock_monotonic_ms() < until && wait_for(lane, -1, 0, (int)(until - clock_monotonic_ms())) == 0)
-		if (lane->intake && intake_serial(lane->intake) != serial)
+		if (lane->consumer && consumer_serial(lane->consumer) != serial)
 			break;
 }
 
@@ -176,7 +176,7 @@ struct lane *lane_new(const struct config *config, int number, const atomic_bool
 	lane->stop = stop;
 	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
 	breaker_init(&lane->breaker, config->breaker);
-	pace_init(&lane->pace, batch, config->batch_ms);
+	sizing_init(&lane->sizing, batch, config->batch_ms);
 	lane->arena = arena_new(ARENA_KEEP);
 	for (size_t i = 0; i < BATCHES; i++)
 		make_batch(&lane->batches[i], batch);
@@ -197,8 +197,8 @@ void lane_free(struct lane *lane)
 {
 	if (lane == NULL)
 		return;
-	intake_free(lane->intake, 0);
-	outlet_free(lane->outlet);
+	consumer_free(lane->consumer, 0);
+	publisher_free(lane->publisher);
 	store_free(lane->store);
 	codec_free(lane->codec);
 	arena_free(lane->arena);
@@ -211,53 +211,53 @@ void lane_free(struct lane *lane)
 
 /* ---- making what is not there ---- */
 
-static void drop_outlet_if_broken(struct lane *lane, const struct fault *fault)
+static void drop_publisher_if_broken(struct lane *lane, const struct fault *fault)
 {
-	if (outlet_was_fenced(lane->outlet))
+	if (publisher_was_fenced(lane->publisher))
 		lane->fenced_count++;
 	if (fault->kind == FAULT_REBUILD) {
-		outlet_free(lane->outlet);
-		lane->outlet = NULL;
+		publisher_free(lane->publisher);
+		lane->publisher = NULL;
 	}
 }
 
 /* The producer comes first: initialising it ends what a predecessor of this name left pending, which would otherwise hide
  * the offsets. */
-static int ensure_outlet(struct lane *lane, struct fault *fault)
+static int ensure_publisher(struct lane *lane, struct fault *fault)
 {
-	if (lane->outlet && outlet_is_spent(lane->outlet)) {
+	if (lane->publisher && publisher_is_spent(lane->publisher)) {
 		log_info("producer_renewed", "a transactional request was sent twice: going on with a new producer");
-		outlet_free(lane->outlet);
-		lane->outlet = NULL;
+		publisher_free(lane->publisher);
+		lane->publisher = NULL;
 	}
-	if (lane->outlet == NULL) {
-		lane->outlet_ready = false;
-		lane->outlet = outlet_new(lane->config, lane->transactional_id, fault);
-		if (lane->outlet == NULL)
+	if (lane->publisher == NULL) {
+		lane->publisher_ready = false;
+		lane->publisher = publisher_new(lane->config, lane->transactional_id, fault);
+		if (lane->publisher == NULL)
 			return -1;
 	}
-	if (!lane->outlet_ready && outlet_init(lane->outlet, INIT_MS, fault) < 0) {
-		drop_outlet_if_broken(lane, fault);
+	if (!lane->publisher_ready && publisher_init(lane->publisher, INIT_MS, fault) < 0) {
+		drop_publisher_if_broken(lane, fault);
 		return -1;
 	}
-	lane->outlet_ready = true;
+	lane->publisher_ready = true;
 	return 0;
 }
 
-static int ensure_intake(struct lane *lane, struct fault *fault)
+static int ensure_consumer(struct lane *lane, struct fault *fault)
 {
-	if (lane->intake_broken) {
-		intake_free(lane->intake, BROKEN_LEAVE_MS);
-		lane->intake = NULL;
-		lane->intake_broken = false;
+	if (lane->consumer_broken) {
+		consumer_free(lane->consumer, BROKEN_LEAVE_MS);
+		lane->consumer = NULL;
+		lane->consumer_broken = false;
 	}
-	if (lane->intake)
+	if (lane->consumer)
 		return 0;
 	lane->serial = 0;
 	lane->partition_count = lane->halted_count = 0;
 	lane->wait_fault.kind = FAULT_NONE;
-	lane->intake = intake_new(lane->config, lane->number, fault);
-	return lane->intake ? 0 : -1;
+	lane->consumer = consumer_new(lane->config, lane->number, fault);
+	return lane->consumer ? 0 : -1;
 }
 
 static int ensure_store(struct lane *lane, struct fault *fault)
@@ -275,11 +275,11 @@ static int ensure_store(struct lane *lane, struct fault *fault)
 /* An executed batch is published first: it needs none of the others anew. */
 static int ensure_clients(struct lane *lane, struct fault *fault)
 {
-	if (ensure_outlet(lane, fault) < 0)
+	if (ensure_publisher(lane, fault) < 0)
 		return -1;
 	if (lane->executed)
 		return 0;
-	if (ensure_intake(lane, fault) < 0)
+	if (ensure_consumer(lane, fault) < 0)
 		return -1;
 	return ensure_store(lane, fault);
 }
@@ -292,7 +292,7 @@ static int check_assignment(const struct lane *lane, struct fault *fault)
 		*fault = lane->wait_fault;
 		return -1;
 	}
-	if (intake_serial(lane->intake) != lane->serial)
+	if (consumer_serial(lane->consumer) != lane->serial)
 		return fault_set(fault, FAULT_FENCED, "partitions moved while a batch was in hand: it is dropped, its new owner answers it");
 	return 0;
 }
@@ -308,12 +308,12 @@ static int publish(struct lane *lane, struct batch *batch, struct fault *fault)
 
 	if (check_assignment(lane, fault) < 0)
 		return -1;
-	publication.metadata = intake_metadata(lane->intake, fault);
+	publication.metadata = consumer_metadata(lane->consumer, fault);
 	if (publication.metadata == NULL)
 		return -1;
-	if (outlet_publish(lane->outlet, lane->codec, &publication, batch->arena, fault) == 0)
+	if (publisher_publish(lane->publisher, lane->codec, &publication, batch->arena, fault) == 0)
 		return 0;
-	drop_outlet_if_broken(lane, fault);
+	drop_publisher_if_broken(lane, fault);
 	return -1;
 }
 
@@ -338,10 +338,10 @@ static int settle(struct lane *lane, struct fault *fault)
 
 	if (publish(lane, batch, fault) < 0)
 		return -1;
-	pace_note_kafka(&lane->pace, clock_monotonic_us() - begun_us);
+	sizing_note_kafka(&lane->sizing, clock_monotonic_us() - begun_us);
 	batch_log(batch);
 	advance(lane, batch);
-	intake_release(lane->intake, batch->count);
+	consumer_release(lane->consumer, batch->count);
 	batch_clear(batch);
 	lane->executed = NULL;
 	failpoint("batch-end");
@@ -356,7 +356,7 @@ static bool may_go_ahead(const struct lane *lane)
 
 static bool is_worth_it(const struct lane *lane)
 {
-	return pace_overlaps(&lane->pace, lane->batch->count + intake_waiting(lane->intake)) || failpoint_always_ahead();
+	return sizing_overlaps(&lane->sizing, lane->batch->count + consumer_waiting(lane->consumer)) || failpoint_always_ahead();
 }
 
 static bool send_batch(struct lane *lane)
@@ -377,8 +377,8 @@ static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *faul
 {
 	if (!may_go_ahead(lane) || takeover_is_due(lane))
 		return 0;
-	if (intake_has_room(lane->intake) && intake_poll(lane->intake, 0, fault) < 0) {
-		lane->intake_broken = true;
+	if (consumer_has_room(lane->consumer) && consumer_poll(lane->consumer, 0, fault) < 0) {
+		lane->consumer_broken = true;
 		return -1;
 	}
 	batch_fill(lane, batch);
@@ -407,21 +407,21 @@ static int run_batches(struct lane *lane, struct fault *fault)
 static void drop_batches(struct lane *lane)
 {
 	execute_abandon(lane);
-	if (lane->intake)
-		intake_release_all(lane->intake);
+	if (lane->consumer)
+		consumer_release_all(lane->consumer);
 	lane->executed = NULL;
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_clear(&lane->batches[i]);
 }
 
 /* With a batch at hand only for more of it: what comes without room is too early, and after some of that fetching stops. */
-static int poll_intake(struct lane *lane, struct fault *fault)
+static int poll_consumer(struct lane *lane, struct fault *fault)
 {
 	bool idle = lane->executed == NULL && lane->batch->count == 0;
 
-	if (lane->executed == NULL && !idle && !intake_has_room(lane->intake))
+	if (lane->executed == NULL && !idle && !consumer_has_room(lane->consumer))
 		return 0;
-	if (intake_poll(lane->intake, idle ? FETCH_MS : 0, fault) < 0)
+	if (consumer_poll(lane->consumer, idle ? FETCH_MS : 0, fault) < 0)
 		return -1;
 	lane->served_at_ms = clock_monotonic_ms();
 	return 0;
@@ -431,11 +431,11 @@ static int step(struct lane *lane, struct fault *fault)
 {
 	if (ensure_clients(lane, fault) < 0)
 		return -1;
-	if (intake_resume(lane->intake, fault) < 0 || poll_intake(lane, fault) < 0) {
-		lane->intake_broken = true;
+	if (consumer_resume(lane->consumer, fault) < 0 || poll_consumer(lane, fault) < 0) {
+		lane->consumer_broken = true;
 		return -1;
 	}
-	if (lane->executed == NULL && intake_serial(lane->intake) != lane->serial) {
+	if (lane->executed == NULL && consumer_serial(lane->consumer) != lane->serial) {
 		drop_batches(lane);
 		return takeover_run(lane, fault);
 	}
@@ -503,23 +503,23 @@ static int recover(struct lane *lane, const struct fault *fault)
 	lane->serial = 0;
 	breaker_dropped(&lane->breaker);
 	if (fault->kind == FAULT_FENCED && ++lane->refusals % FENCED_WITHOUT_REVOKE == 0)
-		lane->intake_broken = true; /* the group says we are out, and yet no revoke comes: join anew */
-	if (lane->intake)
-		intake_stop(lane->intake);
+		lane->consumer_broken = true; /* the group says we are out, and yet no revoke comes: join anew */
+	if (lane->consumer)
+		consumer_stop(lane->consumer);
 	lane_pause(lane, lane->breaker.open ? BREAKER_PAUSE_MS : fault->kind == FAULT_FENCED ? FENCED_PAUSE_MS : backoff_ms(lane->failures));
 	return 0;
 }
 
 static void leave(struct lane *lane)
 {
-	if (lane->intake) {
+	if (lane->consumer) {
 		takeover_confirm_last(lane, LEAVE_CONFIRM_MS);
-		intake_stop(lane->intake);
+		consumer_stop(lane->consumer);
 	}
-	intake_free(lane->intake, LEAVE_MS);
-	lane->intake = NULL;
-	outlet_free(lane->outlet); /* here, where the drain budget still holds */
-	lane->outlet = NULL;
+	consumer_free(lane->consumer, LEAVE_MS);
+	lane->consumer = NULL;
+	publisher_free(lane->publisher); /* here, where the drain budget still holds */
+	lane->publisher = NULL;
 }
 
 int lane_run(struct lane *lane)

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "config.h"
+#include "worker/base/config.h"
 
 struct lane;
 

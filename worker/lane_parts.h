@@ -8,17 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "arena.h"
-#include "breaker.h"
-#include "config.h"
-#include "fault.h"
-#include "lane.h"
-#include "outlet.h"
-#include "pace.h"
-#include "record.h"
-#include "store.h"
+#include "worker/base/arena.h"
+#include "worker/breaker.h"
+#include "worker/base/config.h"
+#include "worker/base/fault.h"
+#include "worker/lane.h"
+#include "worker/kafka/publisher.h"
+#include "worker/sizing.h"
+#include "schemas/record.h"
+#include "worker/db/store.h"
 
-struct intake;
+struct consumer;
 struct codec;
 
 #define TRANSACTIONAL_ID_SIZE 256
@@ -35,7 +35,7 @@ struct partition {
 
 /* Records from fetched to published. */
 struct batch {
-	struct arena *arena; /* all it refers to, but the records, which are the intake's */
+	struct arena *arena; /* all it refers to, but the records, which are the consumer's */
 	struct job *jobs;
 	struct job **order;  /* pointers to jobs, for the store */
 	size_t count, bytes;
@@ -50,13 +50,13 @@ struct lane {
 	const atomic_bool *stop;
 	char transactional_id[TRANSACTIONAL_ID_SIZE];
 
-	struct intake *intake;
+	struct consumer *consumer;
 	struct store *store;
-	struct outlet *outlet;
+	struct publisher *publisher;
 	struct codec *codec;
 	struct arena *arena;
 	struct breaker breaker;
-	bool intake_broken, outlet_ready;
+	bool consumer_broken, publisher_ready;
 
 	/* The assignment the lane works on; serial 0: none, take over. */
 	uint64_t serial;
@@ -75,7 +75,7 @@ struct lane {
 	struct batch *executed; /* its transaction in PostgreSQL is committed: to be published; NULL: there is none */
 	bool sent;              /* the whole batch to PostgreSQL, whose answer is still to be received */
 	int64_t sent_at_ms;
-	struct pace pace;
+	struct sizing sizing;
 	uint32_t *traces;       /* hash table of (account group, trace) in the batch filled last: job index + 1 */
 	size_t trace_slots;     /* a power of two */
 
@@ -83,7 +83,7 @@ struct lane {
 	bool abandonable;        /* what is waited for may be given up when a stop is asked for */
 	int64_t abandon_at_ms;   /* or when this time has come; 0: never */
 	int64_t wait_since_ms, served_at_ms, next_complaint_ms;
-	struct fault wait_fault; /* of the intake, met while waiting for something else */
+	struct fault wait_fault; /* of the consumer, met while waiting for something else */
 
 	int failures;            /* since a batch was published, for the back-off */
 	int refusals;            /* since a takeover succeeded: the group or the fence said that we are out */
@@ -113,7 +113,7 @@ void takeover_note_progress(struct lane *lane);
 /* Before leaving: confirms what is published, within wait_ms; if that fails, nothing is lost by it. */
 void takeover_confirm_last(struct lane *lane, int64_t wait_ms);
 
-/* batch.c: adds what the intake has ready, until the batch is full. One batch is filled at a time. */
+/* batch.c: adds what the consumer has ready, until the batch is full. One batch is filled at a time. */
 void batch_fill(struct lane *lane, struct batch *batch);
 /* Forgets what is in it. */
 void batch_clear(struct batch *batch);

@@ -10,14 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "check.h"
-#include "clock.h"
-#include "config.h"
-#include "lane.h"
-#include "log.h"
-#include "resume.h"
-#include "store.h"
-#include "topics.h"
+#include "worker/check.h"
+#include "worker/base/clock.h"
+#include "worker/base/config.h"
+#include "worker/lane.h"
+#include "worker/base/log.h"
+#include "worker/resume.h"
+#include "worker/db/store.h"
+#include "worker/kafka/topics.h"
 
 enum { EXIT_USAGE = 2 };
 

@@ -1,4 +1,4 @@
-#include "resume.h"
+#include "worker/resume.h"
 
 #include <inttypes.h>
 #include <pwd.h>
@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "intake.h"
-#include "pg.h"
-#include "store.h"
+#include "worker/kafka/consumer.h"
+#include "worker/db/pg.h"
+#include "worker/db/store.h"
 
 #define KAFKA_MS 10000
 
@@ -50,7 +50,7 @@ int resume_order(const struct config *config, int32_t partition, int64_t from, v
 	struct position position = { .partition = partition };
 	struct start start;
 
-	if (intake_look(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
+	if (consumer_look(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
 		return -1;
 	start.offset = from == RESUME_EARLIEST ? position.low : from;
 	if (start.offset < position.low || start.offset > position.high)

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-#include "config.h"
-#include "fault.h"
+#include "worker/base/config.h"
+#include "worker/base/fault.h"
 
 /* from: an offset or RESUME_EARLIEST. say is called with what was recorded. */
 int resume_order(const struct config *config, int32_t partition, int64_t from, void (*say)(void *arg, const char *line), void *arg,

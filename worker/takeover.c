@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "intake.h"
-#include "lane_parts.h"
-#include "log.h"
-#include "partition.h"
+#include "worker/base/clock.h"
+#include "worker/kafka/consumer.h"
+#include "worker/lane_parts.h"
+#include "worker/base/log.h"
+#include "worker/start.h"
 
 #define POSITIONS_MS 1000      /* one try to fetch stable offsets */
 #define PATIENCE_TRIES 2       /* before a member's pending transaction is ended */
@@ -60,7 +60,7 @@ static int compare_partitions(const void *a, const void *b)
 static void take_assignment(struct lane *lane)
 {
 	const int32_t *ids;
-	size_t n = intake_partitions(lane->intake, &ids);
+	size_t n = consumer_partitions(lane->consumer, &ids);
 
 	free(lane->partitions);
 	lane->partitions = calloc(n + 1, sizeof *lane->partitions);
@@ -118,7 +118,7 @@ static bool is_gone(struct lane *lane, const char *transactional_id)
 	bool found;
 
 	return strlen(transactional_id) > prefix &&
-	       intake_find_member(lane->intake, transactional_id + prefix, &found, MEMBER_MS, &fault) == 0 && !found;
+	       consumer_find_member(lane->consumer, transactional_id + prefix, &found, MEMBER_MS, &fault) == 0 && !found;
 }
 
 /* A transaction that a dead owner left pending hides its offsets, and every result published behind it, for as long as its
@@ -132,11 +132,11 @@ static void end_predecessors(struct lane *lane, bool only_gone)
 		struct fault fault;
 
 		lane_pause(lane, 1); /* each may take seconds: the group and a stop are looked at in between */
-		if (lane_is_stopping(lane) || intake_serial(lane->intake) != lane->serial)
+		if (lane_is_stopping(lane) || consumer_serial(lane->consumer) != lane->serial)
 			return;
 		if (only_gone && !is_gone(lane, id))
 			memmove(lane->predecessors[kept++], id, TRANSACTIONAL_ID_SIZE);
-		else if (outlet_end_transaction(lane->config, id, END_TRANSACTION_MS, &fault) < 0)
+		else if (publisher_end_transaction(lane->config, id, END_TRANSACTION_MS, &fault) < 0)
 			log_warn("predecessor_not_ended", fault.msg, "transactionalId", id);
 		else
 			log_info("predecessor_ended", "what the partition's last owner may have left pending is ended",
@@ -147,14 +147,14 @@ static void end_predecessors(struct lane *lane, bool only_gone)
 
 static int fetch_positions(struct lane *lane, struct position *positions, size_t n, struct fault *fault)
 {
-	for (int tries = 1; intake_positions(lane->intake, positions, n, POSITIONS_MS, fault) < 0; tries++) {
+	for (int tries = 1; consumer_positions(lane->consumer, positions, n, POSITIONS_MS, fault) < 0; tries++) {
 		if (fault->kind != FAULT_RETRY)
 			return -1;
 		log_warn("positions_unknown", fault->msg, "topic", lane->config->commands);
 		if (tries == PATIENCE_TRIES)
 			end_predecessors(lane, false);
 		lane_pause(lane, 100);
-		if (lane->wait_fault.kind != FAULT_NONE || lane_is_stopping(lane) || intake_serial(lane->intake) != lane->serial)
+		if (lane->wait_fault.kind != FAULT_NONE || lane_is_stopping(lane) || consumer_serial(lane->consumer) != lane->serial)
 			return fault_set(fault, FAULT_RETRY, "the assignment changed while offsets were fetched");
 	}
 	lane->predecessor_count = 0;
@@ -193,9 +193,9 @@ static size_t collect(const struct lane *lane, enum partition_state state, struc
 
 static int check(struct lane *lane, const struct start *starts, size_t n, struct fault *fault)
 {
-	if (n == 0 || intake_check(lane->intake, starts, n, CHECK_MS, fault) == 0)
+	if (n == 0 || consumer_check(lane->consumer, starts, n, CHECK_MS, fault) == 0)
 		return 0;
-	lane->intake_broken = fault->kind == FAULT_REBUILD;
+	lane->consumer_broken = fault->kind == FAULT_REBUILD;
 	return -1;
 }
 
@@ -229,10 +229,10 @@ static void plan_leaderless_retry(struct lane *lane)
 
 static int start(struct lane *lane, const struct start *starts, size_t n, struct fault *fault)
 {
-	if (intake_serial(lane->intake) != lane->serial)
+	if (consumer_serial(lane->consumer) != lane->serial)
 		return fault_set(fault, FAULT_FENCED, "the assignment changed during the takeover");
-	if (intake_start(lane->intake, starts, n, fault) < 0) {
-		lane->intake_broken = true;
+	if (consumer_start(lane->consumer, starts, n, fault) < 0) {
+		lane->consumer_broken = true;
 		return -1;
 	}
 	for (size_t i = 0; i < lane->partition_count; i++)
@@ -266,7 +266,7 @@ static int take_over_partitions(struct lane *lane, const char *cluster_id, struc
 	running = collect(lane, PARTITION_POSITIONED, starts);
 	/* The broker checks who is a member, and not whose a partition is: an offset fetched before partitions moved must not
 	 * be committed behind it. */
-	if (intake_serial(lane->intake) != lane->serial)
+	if (consumer_serial(lane->consumer) != lane->serial)
 		return fault_set(fault, FAULT_FENCED, "the assignment changed during the takeover");
 	if (check(lane, starts, running, fault) < 0 || finish_resumes(lane, cluster_id, claims, fault) < 0)
 		return -1;
@@ -278,12 +278,12 @@ int takeover_run(struct lane *lane, struct fault *fault)
 	const char *cluster_id;
 	size_t n;
 
-	lane->serial = intake_serial(lane->intake);
+	lane->serial = consumer_serial(lane->consumer);
 	take_assignment(lane);
 	n = lane->partition_count;
 	if (n == 0)
 		return 0;
-	cluster_id = intake_cluster_id(lane->intake, CLUSTER_ID_MS, fault);
+	cluster_id = consumer_cluster_id(lane->consumer, CLUSTER_ID_MS, fault);
 	if (cluster_id == NULL)
 		return -1;
 	return take_over_partitions(lane, cluster_id, arena_array(lane->arena, n, sizeof(struct claim)),
@@ -304,7 +304,7 @@ void takeover_note_progress(struct lane *lane)
 static int confirm(struct lane *lane, struct fault *fault)
 {
 	struct fence_partition *partitions = arena_array(lane->arena, lane->partition_count + 1, sizeof *partitions);
-	struct fence fence = { intake_cluster_id(lane->intake, 0, fault), lane->config->commands, partitions, 0 };
+	struct fence fence = { consumer_cluster_id(lane->consumer, 0, fault), lane->config->commands, partitions, 0 };
 
 	lane->unconfirmed = false;
 	if (fence.cluster_id == NULL)
@@ -322,7 +322,7 @@ void takeover_confirm_last(struct lane *lane, int64_t wait_ms)
 {
 	struct fault fault;
 
-	if (!lane->unconfirmed || lane->serial == 0 || intake_serial(lane->intake) != lane->serial || !store_connected(lane->store))
+	if (!lane->unconfirmed || lane->serial == 0 || consumer_serial(lane->consumer) != lane->serial || !store_connected(lane->store))
 		return;
 	lane_begin_wait(lane, false);
 	lane->abandon_at_ms = clock_monotonic_ms() + wait_ms;
@@ -342,7 +342,7 @@ static int recommit(struct lane *lane, struct fault *fault)
 /* Takes everything over again. Looking for offsets would wait behind each fetch, so those are ended first. */
 static void start_over(struct lane *lane)
 {
-	intake_stop(lane->intake);
+	consumer_stop(lane->consumer);
 	lane->serial = 0;
 }
 
@@ -350,7 +350,7 @@ static void start_over(struct lane *lane)
 static int look_for_resume_orders(struct lane *lane, struct fault *fault)
 {
 	int32_t *ids = arena_array(lane->arena, lane->partition_count, sizeof *ids);
-	const char *cluster_id = intake_cluster_id(lane->intake, 0, fault);
+	const char *cluster_id = consumer_cluster_id(lane->consumer, 0, fault);
 	int orders;
 
 	lane->orders_check_at_ms = clock_monotonic_ms() + ORDERS_CHECK_MS;
@@ -377,9 +377,9 @@ static int halt_unreadable(struct lane *lane, int32_t id, const char *what, stru
 		halt(lane, partition, why);
 	}
 	lane->orders_check_at_ms = clock_monotonic_ms() + ORDERS_CHECK_MS;
-	if (intake_start(lane->intake, starts, collect(lane, PARTITION_RUNNING, starts), fault) == 0)
+	if (consumer_start(lane->consumer, starts, collect(lane, PARTITION_RUNNING, starts), fault) == 0)
 		return 0;
-	lane->intake_broken = true;
+	lane->consumer_broken = true;
 	return -1;
 }
 
@@ -410,7 +410,7 @@ bool takeover_is_due(const struct lane *lane)
 	int32_t id;
 
 	return is_recommit_due(lane, now) || is_leaderless_retry_due(lane, now) ||
-	       is_orders_check_due(lane, now) || intake_find_unreadable(lane->intake, &id) != NULL;
+	       is_orders_check_due(lane, now) || consumer_find_unreadable(lane->consumer, &id) != NULL;
 }
 
 int takeover_tend(struct lane *lane, struct fault *fault)
@@ -419,14 +419,14 @@ int takeover_tend(struct lane *lane, struct fault *fault)
 	const char *unreadable;
 	int32_t id;
 
-	unreadable = intake_find_unreadable(lane->intake, &id);
+	unreadable = consumer_find_unreadable(lane->consumer, &id);
 	if (unreadable)
 		return halt_unreadable(lane, id, unreadable, fault);
 	if (is_confirm_due(lane, now)) {
 		lane_begin_wait(lane, true);
 		if (confirm(lane, fault) < 0)
 			return -1;
-		if (intake_serial(lane->intake) != lane->serial) /* while PostgreSQL was waited for */
+		if (consumer_serial(lane->consumer) != lane->serial) /* while PostgreSQL was waited for */
 			return 0;
 	}
 	if (is_recommit_due(lane, now))

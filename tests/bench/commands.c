@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../schemas/codec.h"
-#include "../../worker/clock.h"
+#include "schemas/codec.h"
+#include "worker/base/clock.h"
 
 /* ---- the file ---- */
 

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../schemas/codec.h"
-#include "../../worker/clock.h"
+#include "schemas/codec.h"
+#include "worker/base/clock.h"
 #include "commands.h"
 
 #define OID_TEXT 25

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../worker/kafka.h"
+#include "worker/kafka/kafka.h"
 #include "wire.h"
 
 #define BATCH_MAX 500

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../schemas/codec.h"
-#include "../../worker/clock.h"
-#include "../../worker/pg.h"
-#include "../../worker/store.h"
+#include "schemas/codec.h"
+#include "worker/base/clock.h"
+#include "worker/db/pg.h"
+#include "worker/db/store.h"
 #include "commands.h"
 
 #define TOPIC "bench"

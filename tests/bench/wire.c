@@ -3,7 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../worker/kafka.h"
+#include "worker/kafka/kafka.h"
 
 #define METADATA_MS 10000
 #define FLUSH_MS 60000

@@ -8,7 +8,7 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include "../../worker/config.h"
+#include "worker/base/config.h"
 #include "commands.h"
 
 #define WIRE_POLL_MS 100

@@ -22,9 +22,9 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
-#include "../../worker/clock.h"
-#include "../../worker/config.h"
-#include "../../worker/log.h"
+#include "worker/base/clock.h"
+#include "worker/base/config.h"
+#include "worker/base/log.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)

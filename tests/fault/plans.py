@@ -6,7 +6,7 @@ from it one after the other, so that passes are covered whole whatever the numbe
 
 import random
 
-# worker/failpoint.h; protocol.txt has what happens between them.
+# worker/base/failpoint.h; protocol.txt has what happens between them.
 STEPS = [
     "poll", "decode", "claim-before", "claim-after", "check-before", "check-after", "begin", "fence-after", "statement-after",
     "commit-before", "commit-sent", "commit-after", "ktx-begin", "produce", "offsets-before", "offsets-after", "endtxn-before",

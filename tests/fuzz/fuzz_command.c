@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../schemas/codec.h"
+#include "schemas/codec.h"
 
 #define PLAIN(name, type) "{\"name\": \"" name "\", \"type\": " type "}"
 

@@ -4,17 +4,17 @@
  *
  * Steps bear the names of the code's failpoints (dashes are underscores):
  *
- *   restart                        lane.c ensure_clients: outlet_init (InitProducerId), intake_new (a new member)
- *   join, revoke                   intake.c on_rebalance, lane.c step
+ *   restart                        lane.c ensure_clients: publisher_init (InitProducerId), consumer_new (a new member)
+ *   join, revoke                   consumer.c on_rebalance, lane.c step
  *   claim_before, claim_after      takeover.c claim, store.c store_claim, sql/claim.sql
  *   positions                      takeover.c end_predecessors, fetch_positions; partition.c partition_start
- *   check_before, check_after      takeover.c check, intake.c intake_check; start
+ *   check_before, check_after      takeover.c check, consumer.c consumer_check; start
  *   poll, decode                   lane.c step, batch.c batch_fetch; takeover.c takeover_tend (confirm, recommit)
  *   begin ... commit_after         execute.c execute_range, store.c store_send, store_receive; partition_fence() of the schema
- *   ktx_begin ... endtxn_after     outlet.c outlet_publish; watch.c sees requests that were sent twice
- *   batch_end                      lane.c settle, advance, ensure_outlet (outlet_is_spent); the outcome of the batch ahead
+ *   ktx_begin ... endtxn_after     publisher.c publisher_publish; watch.c sees requests that were sent twice
+ *   batch_end                      lane.c settle, advance, ensure_publisher (publisher_is_spent); the outcome of the batch ahead
  *   start_over                     lane.c recover
- *   close                          lane.c ensure_intake (intake_broken), intake.c intake_free
+ *   close                          lane.c ensure_consumer (consumer_broken), consumer.c consumer_free
  *
  * One batch may be ahead: while one is executed and not yet published, the next is fetched and its pipeline sent (begin
  * with n > 0; execute.c execute_send). Session is what PostgreSQL makes of it meanwhile, in its own time. The outcome is

@@ -541,7 +541,7 @@ class Worker:
         self.process = None
 
     def start(self):
-        """Starts it (again). fail: failpoints as worker/failpoint.h has them, "step:action[:nth[:ms]],..."."""
+        """Starts it (again). fail: failpoints as worker/base/failpoint.h has them, "step:action[:nth[:ms]],..."."""
         assert self.process is None or self.process.poll() is not None
         self.runs += 1
         self.log_path = self.world.folder / ("%s-%d.log" % (self.instance, self.runs))

@@ -169,7 +169,7 @@ def test_a_pipeline_that_runs_late(world):
 
 # How soon
 
-SESSION_S = 6  # worker/kafka.c, as it is the least that a broker takes by default
+SESSION_S = 6  # worker/kafka/kafka.c, as it is the least that a broker takes by default
 RESTART_S = 2  # deploy/campaign-worker.service
 
 

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "../../worker/arena.h"
+#include "worker/base/arena.h"
 #include "bytes.h"
 
 static void gives_zeroed_aligned_memory_of_every_size(void **state)

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "../../worker/breaker.h"
+#include "worker/breaker.h"
 
 static void test_opens_at_the_limit(void **state)
 {

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "../../worker/clock.h"
+#include "worker/base/clock.h"
 
 static void writes_times_and_reads_them_again(void **state)
 {

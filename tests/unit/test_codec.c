@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "../../schemas/codec.h"
-#include "../../schemas/guard.h"
+#include "schemas/codec.h"
+#include "schemas/guard.h"
 #include "bytes.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "../../worker/command.h"
+#include "schemas/command.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])
 

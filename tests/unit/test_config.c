@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../worker/config.h"
+#include "worker/base/config.h"
 
 static struct config config;
 static struct fault fault;

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../schemas/codec.h"
-#include "../../schemas/json.h"
+#include "schemas/codec.h"
+#include "schemas/json.h"
 
 #define FOLDER "schemas/examples/"
 

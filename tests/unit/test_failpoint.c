@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../worker/clock.h"
-#include "../../worker/failpoint.h"
+#include "worker/base/clock.h"
+#include "worker/base/failpoint.h"
 
 #ifdef FAILPOINTS
 

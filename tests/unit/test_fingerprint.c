@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "../../schemas/codec.h"
+#include "schemas/codec.h"
 
 static const struct {
 	const char *schema, *canonical;

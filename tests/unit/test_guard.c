@@ -10,7 +10,7 @@
 
 #include <avro.h>
 
-#include "../../schemas/guard.h"
+#include "schemas/guard.h"
 #include "bytes.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "../../schemas/json.h"
-#include "../../worker/clock.h"
+#include "schemas/json.h"
+#include "worker/base/clock.h"
 
 static struct arena *arena;
 

@@ -12,8 +12,8 @@
 
 #include <librdkafka/rdkafka.h>
 
-#include "../../worker/kafka.h"
-#include "../../worker/log.h"
+#include "worker/kafka/kafka.h"
+#include "worker/base/log.h"
 
 static struct property properties[8];
 static struct config config;

@@ -16,8 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../worker/clock.h"
-#include "../../worker/log.h"
+#include "worker/base/clock.h"
+#include "worker/base/log.h"
 
 static int file_fd;
 static int64_t now_ms;

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../producer/input.h"
-#include "../../producer/pending.h"
-#include "../../producer/tool.h"
+#include "producer/input.h"
+#include "producer/pending.h"
+#include "producer/tool.h"
 
 static struct arena *arena;
 static char path[] = "/tmp/test_producer.XXXXXX";

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "../../worker/store.h"
+#include "worker/db/store.h"
 
 static void assert_all(const char *const *states, size_t n, enum fault_kind kind)
 {

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "../../worker/utf8.h"
+#include "worker/base/utf8.h"
 
 static void reads_every_code_point(void **state)
 {

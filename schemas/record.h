@@ -1,0 +1,43 @@
+/* One record of the commands topic as it was received, and what a batch makes of it. */
+#ifndef RECORD_H
+#define RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "schemas/command.h"
+
+struct header {
+	const char *name;
+	const void *value; /* NULL: a null value */
+	size_t size;
+};
+
+struct record {
+	const char *topic;
+	int32_t partition;
+	int64_t offset;
+	int64_t timestamp_ms; /* -1: the record has none */
+	const void *key;      /* NULL: a null key */
+	size_t key_size;
+	const void *value;    /* NULL: a tombstone */
+	size_t value_size;
+	const struct header *headers;
+	size_t header_count;
+};
+
+/* What becomes of a record; filled in this order by lane, codec, command and store, published by publisher. */
+struct job {
+	struct record record;
+	struct command command;
+	bool executable;       /* passed rules 0 and 1: the store judges it */
+	bool answerable;       /* a traceId could be read: result is published */
+	bool dead_letter;      /* the record goes to the dead-letter topic as well */
+	enum reason reason;    /* REASON_NONE: accepted */
+	const char *cause;     /* of a dead letter: one line, no payload (arena); NULL otherwise */
+	const char *key_public_id; /* of the API key, for the log (arena); NULL: not known */
+	struct result result;
+};
+
+#endif

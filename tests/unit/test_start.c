@@ -1,0 +1,128 @@
+/* Where an assigned partition is read from (protocol.txt, rule 6 of the fence), as a table. */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "worker/start.h"
+#include "worker/db/store.h"
+
+#define HALTS (-100)
+#define NONE OFFSET_NONE
+
+struct row {
+	const char *what;
+	int64_t committed, low, high, confirmed, resume_from;
+	int64_t start;      /* HALTS: a person has to decide */
+	const char *says;   /* part of the note or of the reason; NULL: silent */
+};
+
+static const struct row rows[] = {
+	/* The usual life of a partition. */
+	{ "never claimed, empty topic", NONE, 0, 0, NONE, RESUME_NONE, 0, "never claimed" },
+	{ "never claimed, records wait", NONE, 0, 50, NONE, RESUME_NONE, 0, "never claimed" },
+	{ "never claimed, first records expired", NONE, 20, 50, NONE, RESUME_NONE, 20, "never claimed" },
+	{ "committed by us, claimed again", 40, 0, 50, 35, RESUME_NONE, 40, NULL },
+	{ "committed at the end", 50, 0, 50, 50, RESUME_NONE, 50, NULL },
+	{ "committed at the first offset kept", 20, 20, 50, 20, RESUME_NONE, 20, NULL },
+	{ "committed, no batch was ever begun", 0, 0, 50, NONE, RESUME_NONE, 0, NULL },
+	{ "all records expired, all were read", 50, 50, 50, 50, RESUME_NONE, 50, NULL },
+	/* An operator's --reset-offsets. */
+	{ "set back: goes on behind what is answered", 10, 0, 50, 30, RESUME_NONE, 30, "set back" },
+	{ "set to the beginning", 0, 0, 50, 30, RESUME_NONE, 30, "set back" },
+	{ "set forward within the topic: as told", 45, 0, 50, 30, RESUME_NONE, 45, NULL },
+	{ "set back below what is kept, confirmed is kept", 0, 10, 50, 30, RESUME_NONE, 30, "set back" },
+	{ "set back, confirmed expired", 0, 40, 50, 30, RESUME_NONE, HALTS, "deleted" },
+	/* What must not be guessed. */
+	{ "offsets of the group expired or deleted", NONE, 0, 50, 30, RESUME_NONE, HALTS, "committed offset is lost" },
+	{ "the same, everything read", NONE, 0, 50, 50, RESUME_NONE, HALTS, "committed offset is lost" },
+	{ "the same, confirmed 0", NONE, 0, 50, 0, RESUME_NONE, HALTS, "committed offset is lost" },
+	{ "topic created again: ends below what is published", 30, 0, 5, 30, RESUME_NONE, HALTS, "created again" },
+	{ "the same, nothing committed", NONE, 0, 5, 30, RESUME_NONE, HALTS, "created again" },
+	{ "committed beyond the end", 60, 0, 50, 30, RESUME_NONE, HALTS, "beyond" },
+	{ "committed beyond the end, never claimed here", 60, 0, 50, NONE, RESUME_NONE, HALTS, "beyond" },
+	{ "one beyond the end", 51, 0, 50, 50, RESUME_NONE, HALTS, "beyond" },
+	{ "retention overtook the group", 10, 20, 50, 10, RESUME_NONE, HALTS, "deleted" },
+	{ "retention overtook by one", 19, 20, 50, 19, RESUME_NONE, HALTS, "deleted" },
+	/* A person's order. */
+	{ "resume at an offset", NONE, 0, 50, 30, 20, 20, NULL },
+	{ "resume at the end", NONE, 0, 50, 30, 50, 50, NULL },
+	{ "resume at the beginning", NONE, 7, 50, 30, RESUME_EARLIEST, 7, NULL },
+	{ "resume a topic created again", 30, 0, 5, 30, RESUME_EARLIEST, 0, NULL },
+	{ "resume overrules a good committed offset", 40, 0, 50, 40, 45, 45, NULL },
+	{ "resume beyond the end", NONE, 0, 50, 30, 51, HALTS, "outside" },
+	{ "resume at what expired", NONE, 20, 50, 30, 19, HALTS, "outside" },
+};
+
+static void test_every_row(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		const struct row *row = &rows[i];
+		struct position position = { .partition = 3, .committed = row->committed, .low = row->low, .high = row->high };
+		const char *note = "untouched", *said;
+		int64_t start = -77;
+		char why[512] = "";
+		int status = partition_start(&position, row->confirmed, row->resume_from, &start, &note, why, sizeof why);
+
+		if ((status < 0) != (row->start == HALTS))
+			fail_msg("%s: %s (%s)", row->what, status < 0 ? "halted" : "started", why);
+		if (status == 0 && start != row->start)
+			fail_msg("%s: started at %" PRId64, row->what, start);
+		said = status < 0 ? why : note;
+		if (row->says ? said == NULL || strstr(said, row->says) == NULL : said != NULL)
+			fail_msg("%s: said: %s", row->what, said ? said : "nothing");
+	}
+}
+
+/* Wherever it starts without a person's order, nothing unanswered is skipped and nothing answered is read again. */
+static void test_never_skips(void **state)
+{
+	(void)state;
+	for (int64_t committed = NONE; committed < 6; committed++)
+		for (int64_t low = 0; low < 6; low++)
+			for (int64_t high = low; high < 6; high++)
+				for (int64_t confirmed = NONE; confirmed < 6; confirmed++) {
+					struct position position = { .committed = committed, .low = low, .high = high };
+					const char *note;
+					char why[256];
+					int64_t start;
+
+					if (partition_start(&position, confirmed, RESUME_NONE, &start, &note, why, sizeof why) < 0)
+						continue;
+					assert_in_range(start, low, high);
+					assert_true(start >= confirmed);
+					if (committed == NONE)
+						assert_true(confirmed == NONE && start == low);
+					else
+						assert_true(start == committed || start == confirmed);
+				}
+}
+
+static void test_short_buffer(void **state)
+{
+	struct position position = { .committed = NONE, .high = 5 };
+	const char *note;
+	int64_t start;
+	char why[8] = "";
+
+	(void)state;
+	assert_int_equal(partition_start(&position, 30, RESUME_NONE, &start, &note, why, sizeof why), -1);
+	assert_int_equal(strlen(why), sizeof why - 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_row),
+		cmocka_unit_test(test_never_skips),
+		cmocka_unit_test(test_short_buffer),
+	};
+
+	return cmocka_run_group_tests_name("start", tests, NULL, NULL);
+}

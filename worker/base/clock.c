@@ -1,0 +1,78 @@
+#include "worker/base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static int64_t now_us(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t clock_monotonic_us(void)
+{
+	return now_us(CLOCK_MONOTONIC);
+}
+
+int64_t clock_monotonic_ms(void)
+{
+	return now_us(CLOCK_MONOTONIC) / 1000;
+}
+
+int64_t clock_wall_ms(void)
+{
+	return now_us(CLOCK_REALTIME) / 1000;
+}
+
+char *clock_format(int64_t ms, char *buf)
+{
+	int64_t s = ms / 1000, rest = ms % 1000;
+	char text[96]; /* of what int fields could hold; a date of 64-bit milliseconds fits TIME_TEXT_SIZE */
+	struct tm tm;
+	time_t t;
+
+	if (rest < 0) {
+		rest += 1000;
+		s--;
+	}
+	t = (time_t)s;
+	if (gmtime_r(&t, &tm) == NULL)
+		tm = (struct tm){ .tm_year = 70, .tm_mday = 1 };
+	snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+		 tm.tm_hour, tm.tm_min, tm.tm_sec, (int)rest);
+	snprintf(buf, TIME_TEXT_SIZE, "%.*s", (int)TIME_TEXT_SIZE - 1, text);
+	return buf;
+}
+
+int clock_parse(const char *text, int64_t *ms)
+{
+	struct tm tm = { 0 };
+	char again[TIME_TEXT_SIZE];
+	int rest = 0;
+
+	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
+		   &tm.tm_sec, &rest) != 7)
+		return -1;
+	tm.tm_year -= 1900;
+	tm.tm_mon--;
+	*ms = (int64_t)timegm(&tm) * 1000 + rest;
+	return strcmp(clock_format(*ms, again), text) == 0 ? 0 : -1; /* refuses a 31st of February, blanks, more text */
+}
+
+void clock_sleep_us(int64_t us)
+{
+	struct timespec ts = { us / 1000000, us % 1000000 * 1000 };
+
+	while (us > 0 && nanosleep(&ts, &ts) != 0 && errno == EINTR)
+		;
+}
+
+void clock_sleep_ms(int64_t ms)
+{
+	if (ms > 0)
+		clock_sleep_us(ms * 1000);
+}
