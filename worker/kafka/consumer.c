@@ -1,6 +1,7 @@
 #include "worker/kafka/consumer.h"
 
 #include <librdkafka/rdkafka.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,7 @@ struct consumer {
 	size_t taken, count, bytes;
 	int beyond;                 /* came without room, and wait */
 	struct fault fatal; /* recorded by callbacks */
+	bool finished;
 };
 
 static void queue_drop_waiting(struct consumer *consumer)
@@ -65,6 +67,21 @@ static void forget_metadata(struct consumer *consumer)
 	consumer->metadata = NULL;
 }
 
+static int finish(struct consumer *consumer, struct fault *fault, const char *fmt, ...) PRINTF(3, 4);
+
+/* This consumer is given up, and says why. */
+static int finish(struct consumer *consumer, struct fault *fault, const char *fmt, ...)
+{
+	char why[256];
+	va_list ap;
+
+	consumer->finished = true;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	return fault_set(fault, FAULT_REBUILD, "%s", why);
+}
+
 /* The list may be empty; NULL would answer a revoke. */
 static int replace(struct consumer *consumer, const struct running *running, size_t n, struct fault *fault)
 {
@@ -76,8 +93,7 @@ static int replace(struct consumer *consumer, const struct running *running, siz
 	err = rd_kafka_assign(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err)
-		return fault_set(fault, FAULT_REBUILD, "cannot assign %zu partitions of %s: %s", n, consumer->topic,
-				 rd_kafka_err2str(err));
+		return finish(consumer, fault, "cannot assign %zu partitions of %s: %s", n, consumer->topic, rd_kafka_err2str(err));
 	consumer->fetching = n > 0;
 	return 0;
 }
@@ -368,6 +384,11 @@ const char *consumer_find_unreadable(const struct consumer *consumer, int32_t *p
 	return NULL;
 }
 
+bool consumer_is_finished(const struct consumer *consumer)
+{
+	return consumer->finished || consumer->fatal.kind != FAULT_NONE;
+}
+
 uint64_t consumer_serial(const struct consumer *consumer)
 {
 	return consumer->serial;
@@ -527,7 +548,7 @@ int consumer_check(struct consumer *consumer, const struct start *starts, size_t
 		return -1;
 	commit_offsets(consumer, starts, n, timeout_ms, &commit);
 	if (!commit.done || inflight_is_doubtful(&consumer->inflight, API_OFFSET_COMMIT))
-		return fault_set(fault, FAULT_REBUILD, "the group coordinator gave no single answer to an offset commit: joining anew");
+		return finish(consumer, fault, "the group coordinator gave no single answer to an offset commit: joining anew");
 	/* ... and behind it: librdkafka sends the generation that holds when it sends. */
 	if (commit.err == RD_KAFKA_RESP_ERR_NO_ERROR && check_membership(consumer, fault) < 0)
 		return -1;
@@ -544,7 +565,7 @@ int consumer_check(struct consumer *consumer, const struct start *starts, size_t
 	case RD_KAFKA_RESP_ERR__TIMED_OUT:
 	case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
 	case RD_KAFKA_RESP_ERR__TRANSPORT:
-		return fault_set(fault, FAULT_REBUILD, "offset commit: %s: joining anew", rd_kafka_err2str(commit.err));
+		return finish(consumer, fault, "offset commit: %s: joining anew", rd_kafka_err2str(commit.err));
 	default:
 		return fault_set(fault, FAULT_WAIT, "offset commit of group on %s: %s", consumer->topic, rd_kafka_err2str(commit.err));
 	}

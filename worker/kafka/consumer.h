@@ -35,6 +35,9 @@ bool consumer_has_room(const struct consumer *consumer);
  * FAULT_REBUILD: this consumer is finished. */
 int consumer_poll(struct consumer *consumer, int timeout_ms, struct fault *fault) MUST_CHECK;
 
+/* Whether a FAULT_REBUILD was met: this consumer is good for nothing any more but to be freed. */
+bool consumer_is_finished(const struct consumer *consumer);
+
 /* The assignment as of the last poll. The serial changes whenever the assignment does, or what runs must start over. */
 uint64_t consumer_serial(const struct consumer *consumer);
 size_t consumer_partitions(const struct consumer *consumer, const int32_t **partitions);
