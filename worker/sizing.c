@@ -1,6 +1,6 @@
 #include "worker/sizing.h"
 
-#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (README, How fast it is) */
+#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (tests/bench/README.md) */
 #define OVERLAP_US 4000
 
 void sizing_init(struct sizing *sizing, size_t most, int budget_ms)
