@@ -105,19 +105,81 @@ verdict 'functions of at most 80 lines' "$(sources | grep '\.c$' | xargs awk '
 
 # --- documents ------------------------------------------------------------------------------------------------------
 
+documents() { find . -name '*.md' ! -path './build/*' ! -path './.git/*' ! -path '*/node_modules/*' | sed 's,^\./,,' | sort; }
+
 undocumented_settings() {
-	[ -f README.md ] || { echo 'there is no README.md'; return; }
-	"$worker" settings | while read -r line; do grep -qxF -- "$line" README.md || echo "not in README.md: $line"; done
-}
-undocumented_reasons() {
-	[ -f README.md ] || { echo 'there is no README.md'; return; }
-	for word in $(sed -n 's/^\t\[REASON_[A-Z_]*\] = { "\([a-z_]*\)".*/\1/p' schemas/command.c); do
-		grep -q "$word" README.md || echo "$word"
+	"$worker" settings | while read -r line; do
+		grep -qxF -- "$line" deploy/README.md || echo "not in deploy/README.md: $line"
 	done
 }
 
-verdict "README.md has the table of settings (campaign-worker settings)" "$(undocumented_settings 2>&1)"
-verdict 'README.md has every reason' "$(undocumented_reasons 2>&1)"
+# A line a reason, "word status code retry", from each of the three places that say so: the table of the contract, an example
+# of each outcome (which the unit tests compare with the code), and the words and codes of the code itself.
+reasons_documented() {
+	sed -n 's/^| `\([a-z_]*\)` | \([0-9]*\) | `\([A-Z_]*\)` |[^|]*| \([a-z]*\) |.*/\1 \2 \3 \4/p' schemas/README.md | sort
+}
+reasons_exemplified() {
+	for file in schemas/examples/*.result.json; do
+		sed -n 's/.*"code":"\([A-Z_]*\)".*"httpStatus":\([0-9]*\),"reason":"\([a-z_]*\)","retryable":\([a-z]*\),.*/\3 \2 \1 \4/p' "$file"
+	done | sed -e 's/ true$/ yes/' -e 's/ false$/ no/' | sort -u
+}
+reasons_coded() { sed -n 's/.*"\([a-z_]*\)", \([45][0-9][0-9]\), "\([A-Z_]*\)".*/\1 \2 \3/p' schemas/*.c | sort; }
+difference() { # NAME NAME: of two functions' output
+	mkdir -p build && "$1" >build/lint.first && "$2" >build/lint.second
+	[ -s build/lint.first ] || echo "$1 finds nothing"
+	diff build/lint.first build/lint.second | sed -n -e "s/^</$1:/p" -e "s/^>/$2:/p"
+	rm -f build/lint.first build/lint.second
+}
+documented_without_retry() { reasons_documented | sed 's/ [a-z]*$//'; }
+
+# What stands in a document's prose, a line each, without what is fenced: "link TARGET", or "path TEXT" for a text in
+# backquotes with a slash or the end of a source file, which is not a setting's value, a system's path or one below build/.
+references() { # FILE
+	awk '
+	/^```/ { fenced = !fenced }
+	fenced { next }
+	{
+		line = $0
+		while (match(line, /\]\([^) ]+\)/)) {
+			print "link " substr(line, RSTART + 2, RLENGTH - 3)
+			line = substr(line, RSTART + RLENGTH)
+		}
+		n = split($0, part, "`")
+		for (i = 2; i < n; i += 2)
+			if (part[i] ~ /^[A-Za-z0-9_.*-][A-Za-z0-9_.\/*-]*$/ && part[i] !~ /^build\// &&
+			    part[i] ~ /\/|\.(c|h|sh|py|sql|md|txt)$/)
+				print "path " part[i]
+	}' "$1"
+}
+anchors() { # FILE: those that GitHub makes of its headings
+	grep '^#' "$1" | sed -e 's/^#* *//' -e 's/[^A-Za-z0-9 _-]//g' -e 's/ /-/g' | tr '[:upper:]' '[:lower:]'
+}
+exists() { for found in $1; do [ -e "$found" ] && return 0; done; return 1; } # a pattern
+dead_references() {
+	for document in $(documents); do
+		folder=$(dirname "$document")
+		references "$document" | while read -r kind text; do
+			target=${text%%#*}
+			case $kind:$text in
+			link:http:*|link:https:*) continue ;;
+			link:*) [ -z "$target" ] || exists "$folder/$target" || echo "$document: no file for the link $text" ;;
+			path:*) exists "$text" || exists "$folder/$text" || echo "$document: no file for the path $text" ;;
+			esac
+			case $kind:$text in
+			link:*.md#*|link:\#*)
+				[ -f "$folder/${target:-${document##*/}}" ] && anchors "$folder/${target:-${document##*/}}" |
+					grep -qx "${text#*#}" || echo "$document: no heading for the link $text" ;;
+			esac
+		done
+	done
+}
+
+verdict 'deploy/README.md has the table of settings (campaign-worker settings)' "$(undocumented_settings 2>&1)"
+verdict 'schemas/README.md has status, code and retry of every reason, as the examples' \
+	"$(difference reasons_documented reasons_exemplified 2>&1)"
+verdict 'schemas/README.md has every reason of the code' "$(difference documented_without_retry reasons_coded 2>&1)"
+verdict 'README.md is at most 10,240 bytes' "$(wc -c <README.md | awk '$1 > 10240 { print $1 }')"
+verdict 'every link and every path in a document leads somewhere' "$(dead_references 2>&1)"
 verdict 'the example of a configuration is current (campaign-worker settings --example)' \
 	"$("$worker" settings --example 2>&1 | diff - deploy/campaign-worker.conf.example 2>&1)"
 verdict 'a release holds no failpoint' "$(nm "$worker" 2>&1 | grep -w -e failpoint -e 'nm:.*';
