@@ -154,7 +154,7 @@ bench-ready:
 	@sh deploy/kafka.sh fetch
 
 bench: bench-ready ## speed, as ratios to what the same servers give without the worker: minutes; LONG=1 for all (ONLY, SEED)
-	@LONG='$(LONG)' ONLY='$(ONLY)' SEED='$(SEED)' sh tests/python.sh tests/bench/bench.py
+	@LONG='$(LONG)' ONLY='$(ONLY)' SEED='$(SEED)' OTHER='$(OTHER)' sh tests/python.sh tests/bench/bench.py
 
 model: ## the protocol, model-checked by spin, whole and with each rule left out (LONG=1)
 	@sh deploy/deps.sh build test
