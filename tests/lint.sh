@@ -103,6 +103,38 @@ verdict 'functions of at most 80 lines' "$(sources | grep '\.c$' | xargs awk '
 	/^[{]$/ { start = FNR }
 	/^[}]$/ && start { if (FNR - start > 81) print FILENAME ":" start ": " FNR - start - 1 " lines"; start = 0 }')"
 
+# --- programs -------------------------------------------------------------------------------------------------------
+
+# What is called is what deploy/deps.sh installs. Debian tells what it has without: elsewhere nobody knows.
+undeclared_programs() { ours | grep -E '(\.sh|\.py|/run|^Makefile)$' | xargs python3 tests/programs.py 2>&1; }
+
+# The check above, on a script of each kind: what of absent-1 to absent-12 it does not find, or finds beside them.
+unfound_programs() {
+	folder=$(mktemp -d) || return
+	cat >"$folder/a.sh" <<-'END'
+	x=$(absent-1 | sed s/absent/x/) && echo "$(absent-2 "$x")" absent
+	case $x in absent) absent-3 ;; esac
+	echo absent | xargs -n 1 -P "$x" absent-4
+	FOO=absent sh -c 'sleep 1; absent-5' # absent
+	find . -exec absent-6 {} +
+	ours() { env FOO=absent timeout 5 "${ABSENT:-absent-7}"; }
+	cat <<-EOT
+	absent $(absent-8)
+	EOT
+	ours absent
+	END
+	printf 'FOO = absent-10\nBAR = $(shell absent-9 $(absent))\nall: absent\n\t@x=1 $(FOO) $$x absent\n' >"$folder/Makefile"
+	printf 'import subprocess, absent_11\nx = ["absent-12", "absent"]\nsubprocess.run(x)\n' >"$folder/a.py"
+	python3 tests/programs.py "$folder/a.sh" "$folder/Makefile" "$folder/a.py" | grep -o 'absent[-_0-9]*' >"$folder/found"
+	seq 12 | sed 's/^/absent-/; s/-11/_11/' | diff - "$folder/found"
+	rm -rf "$folder"
+}
+
+if command -v dpkg-query >/dev/null; then
+	verdict 'every program that is called is one that deploy/deps.sh installs' "$(undeclared_programs)"
+	verdict 'a program that is called and not installed is found' "$(unfound_programs 2>&1)"
+fi
+
 # --- documents ------------------------------------------------------------------------------------------------------
 
 documents() { find . -name '*.md' ! -path './build/*' ! -path './.git/*' ! -path '*/node_modules/*' | sed 's,^\./,,' | sort; }
