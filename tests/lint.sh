@@ -26,6 +26,7 @@ sources() { find worker schemas producer -name '*.[ch]' | sort; }
 layers='
 10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/must worker/base/offsets worker/base/waiter
 11 worker/base/log worker/base/failpoint
+11 worker/base/findings
 12 worker/base/config worker/base/statistics
 20 schemas/command
 21 schemas/record

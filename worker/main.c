@@ -15,16 +15,15 @@
 
 enum { EXIT_USAGE = 2 };
 
-static void say(void *arg, const char *line)
+static void print_line(void *arg, const char *line)
 {
 	(void)arg;
 	puts(line);
 	fflush(stdout);
 }
 
-static void say_finding(void *arg, bool wrong, const char *line)
+static void print_finding(bool wrong, const char *line)
 {
-	(void)arg;
 	printf("%s %s\n", wrong ? "WRONG" : "ok   ", line);
 	fflush(stdout);
 }
@@ -35,11 +34,11 @@ static int complain(const struct fault *fault)
 	return EXIT_FAILURE;
 }
 
-static int command_migrate(const struct config *config)
+static int migrate_command(const struct config *config)
 {
 	struct fault fault;
 
-	return store_migrate(config->database, say, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+	return store_migrate(config->database, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
 }
 
 static void print_usage(FILE *to)
@@ -76,7 +75,15 @@ static int usage_error(const char *what, const char *value)
 	return EXIT_USAGE;
 }
 
-static int command_topics(const struct config *config, int argc, char **argv)
+static int check_command(const struct config *config)
+{
+	struct findings findings = { .print = print_finding };
+
+	check_run(config, &findings);
+	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int topics_command(const struct config *config, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "partitions", required_argument, NULL, 'p' },
@@ -86,7 +93,8 @@ static int command_topics(const struct config *config, int argc, char **argv)
 	};
 	long long partitions = 12, results = 6, replication = 0;
 	struct fault fault;
-	int option, differences;
+	struct findings findings = { .print = print_finding };
+	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'p' ? !parse_number(optarg, 1, 10000, &partitions) :
@@ -96,11 +104,12 @@ static int command_topics(const struct config *config, int argc, char **argv)
 	}
 	if (optind < argc)
 		return usage_error("topics: not understood", argv[optind]);
-	differences = topics_create(config, (int)partitions, (int)results, (int)replication, say_finding, NULL, &fault);
-	return differences < 0 ? complain(&fault) : differences > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (topics_create(config, (int)partitions, (int)results, (int)replication, &findings, &fault) < 0)
+		return complain(&fault);
+	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int command_resume(const struct config *config, int argc, char **argv)
+static int resume_command(const struct config *config, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "partition", required_argument, NULL, 'p' },
@@ -122,7 +131,7 @@ static int command_resume(const struct config *config, int argc, char **argv)
 		return usage_error("resume: not understood", argv[optind]);
 	if (partition < 0 || from == -1)
 		return usage_error("resume: both --partition P and --from OFFSET|earliest are needed", NULL);
-	return resume_order(config, (int)partition, from, say, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+	return resume_order(config, (int)partition, from, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
 }
 
 static int dispatch(const struct config *config, int argc, char **argv)
@@ -130,9 +139,9 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	const char *command = argv[0];
 
 	if (strcmp(command, "topics") == 0)
-		return command_topics(config, argc, argv);
+		return topics_command(config, argc, argv);
 	if (strcmp(command, "resume") == 0)
-		return command_resume(config, argc, argv);
+		return resume_command(config, argc, argv);
 	if (strcmp(command, "settings") == 0) {
 		if (argc == 2 && strcmp(argv[1], "--example") == 0)
 			config_print_example();
@@ -147,9 +156,9 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	if (strcmp(command, "run") == 0)
 		return run_lanes(config);
 	if (strcmp(command, "migrate") == 0)
-		return command_migrate(config);
+		return migrate_command(config);
 	if (strcmp(command, "check") == 0)
-		return check_run(config, say_finding, NULL) > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+		return check_command(config);
 	return usage_error("no such command", command);
 }
 

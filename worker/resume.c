@@ -43,7 +43,7 @@ static int record(const struct config *config, const char *cluster_id, int32_t p
 	return status;
 }
 
-int resume_order(const struct config *config, int32_t partition, int64_t from, void (*say)(void *arg, const char *line), void *arg,
+int resume_order(const struct config *config, int32_t partition, int64_t from, void (*print)(void *arg, const char *line), void *arg,
 		 struct fault *fault)
 {
 	char cluster_id[128], line[512], offset[32] = "earliest";
@@ -63,6 +63,6 @@ int resume_order(const struct config *config, int32_t partition, int64_t from, v
 	snprintf(line, sizeof line, "recorded: %s [%d] goes on from %s (it holds %" PRId64 " to %" PRId64
 		 "); the worker that holds it takes this up within seconds", config->commands, partition, offset, position.low,
 		 position.high);
-	say(arg, line);
+	print(arg, line);
 	return 0;
 }

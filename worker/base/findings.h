@@ -1,0 +1,16 @@
+/* What a look at something found: a line each, passed on to whoever prints it, and counted where it must be mended. */
+#ifndef FINDINGS_H
+#define FINDINGS_H
+
+#include <stdbool.h>
+
+#include "worker/base/fault.h"
+
+struct findings {
+	void (*print)(bool wrong, const char *line);
+	int wrong_count; /* those that must be mended */
+};
+
+void findings_add(struct findings *findings, bool wrong, const char *fmt, ...) PRINTF(3, 4);
+
+#endif
