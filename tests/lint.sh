@@ -35,7 +35,12 @@ layers='
 31 worker/start worker/breaker worker/sizing worker/wait worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
-32 worker/db/store+worker/db/pg+worker/db/migrate
+31 worker/db/params worker/db/rows
+32 worker/db/connection
+33 worker/db/guarantees worker/db/migrate
+34 worker/db/session
+35 worker/db/ownership worker/db/rights
+36 worker/db/execution
 40 worker/assignment worker/batch worker/executor
 41 worker/takeover
 42 worker/lane
@@ -85,7 +90,7 @@ includes_of() { # PATTERN ALLOWED-FILE...
 
 verdict 'modules build on lower ones only' "$(includes_upward)"
 verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "$(includes_of 'librdkafka/.*' worker/kafka/*.c producer/client.c)"
-verdict 'libpq is included by pg.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/pg.c)"
+verdict 'libpq is included by worker/db/connection.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/rows.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/codec.c schemas/guard.c schemas/fingerprint.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
 verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/command.c worker/kafka/publisher.c producer/apikey.c)"

@@ -9,7 +9,7 @@
 #include "worker/kafka/inspection.h"
 #include "worker/kafka/kafka.h"
 #include "worker/start.h"
-#include "worker/db/store.h"
+#include "worker/db/rights.h"
 #include "worker/kafka/topics.h"
 
 #define TIMEOUT_MS 10000
@@ -106,14 +106,9 @@ static void check_kafka(struct findings *findings, const struct config *config)
 	check_transactions(findings, config);
 }
 
-static void add(void *arg, bool wrong, const char *line)
-{
-	findings_add(arg, wrong, "%s", line);
-}
-
 static void check_database(struct findings *findings, const struct config *config)
 {
-	const struct store_settings settings = {
+	const struct session_settings settings = {
 		.database = config->database,
 		.application = "campaign-worker check",
 		.group = config->group,
@@ -126,7 +121,7 @@ static void check_database(struct findings *findings, const struct config *confi
 	};
 	struct fault fault;
 
-	if (store_check(&settings, add, findings, &fault) < 0)
+	if (rights_report(&settings, findings, &fault) < 0)
 		findings_add(findings, true, "PostgreSQL: %s", fault.msg);
 }
 

@@ -10,7 +10,8 @@
 #include "worker/base/log.h"
 #include "worker/resume.h"
 #include "worker/run.h"
-#include "worker/db/store.h"
+#include "worker/base/offsets.h"
+#include "worker/db/migrate.h"
 #include "worker/kafka/topics.h"
 
 enum { EXIT_USAGE = 2 };
@@ -22,8 +23,9 @@ static void print_line(void *arg, const char *line)
 	fflush(stdout);
 }
 
-static void print_finding(bool wrong, const char *line)
+static void print_finding(void *arg, bool wrong, const char *line)
 {
+	(void)arg;
 	printf("%s %s\n", wrong ? "WRONG" : "ok   ", line);
 	fflush(stdout);
 }
@@ -38,7 +40,7 @@ static int migrate_command(const struct config *config)
 {
 	struct fault fault;
 
-	return store_migrate(config->database, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+	return migrate_run(config->database, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
 }
 
 static void print_usage(FILE *to)

@@ -12,5 +12,5 @@ void findings_add(struct findings *findings, bool wrong, const char *fmt, ...)
 	vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
 	findings->wrong_count += wrong;
-	findings->print(wrong, line);
+	findings->print(findings->arg, wrong, line);
 }

@@ -7,7 +7,8 @@
 #include "worker/base/fault.h"
 
 struct findings {
-	void (*print)(bool wrong, const char *line);
+	void (*print)(void *arg, bool wrong, const char *line);
+	void *arg;
 	int wrong_count; /* those that must be mended */
 };
 
