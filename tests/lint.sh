@@ -100,7 +100,7 @@ verdict 'only main.c and run.c exit' "$(sources | grep -v -e '/main\.c$' -e '/ru
 
 # --- texts ----------------------------------------------------------------------------------------------------------
 
-ours() { find .ci Makefile README.md worker schemas producer tests deploy -type f ! -name package-lock.json 2>/dev/null | sort; }
+ours() { find .ci Makefile README.md worker schemas producer tests deploy -type f ! -name package-lock.json ! -name '*.tar.gz' 2>/dev/null | sort; }
 
 verdict 'nothing is left to do' "$(ours | xargs grep -nwE 'TO''DO|FIX''ME|X''XX|HA''CK')"
 verdict 'no blanks at the ends of lines' "$(ours | grep -v '\.md$' | xargs grep -nE '[[:blank:]]+$')"

@@ -321,7 +321,7 @@ def missing_in(path, brought):
     text, name = path.read_text(), path.name
     if name.endswith(".py"):
         commands = called_by_python(text)
-        ours = {file.stem for file in (ROOT / "tests").rglob("*.py")} | {path.stem}
+        ours = {part for file in (ROOT / "tests").rglob("*.py") for part in (file.stem, file.parent.name)}
         for line, module in imported(text):
             if module not in sys.stdlib_module_names and module not in ours and "python:" + module not in brought:
                 yield line, "imports " + module

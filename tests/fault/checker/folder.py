@@ -163,10 +163,11 @@ class Answer:
 class Draft:
     """A campaign that a command made, in all the shapes it had: (from when, until when, row), both in milliseconds."""
 
-    def __init__(self, row, written_ms):
+    def __init__(self, row, written_ms, transaction=0):
         self.key, self.id, self.digest = (row["account_group_id"], row["trace_id"]), row["id"], row["command_digest"]
         self.created_ms = row["created_at_ms"]
         self.written_ms = written_ms  # when its row was inserted; None: before this round
+        self.transaction = transaction  # a number that rises from one that inserted drafts to the next
         self.row = row
         self.shapes = [(float("-inf") if written_ms is None else written_ms, float("inf"), row)]
 

@@ -59,6 +59,7 @@ class Outside:
         self.begins, self.untils, self.steps = [float("-inf")], [], [None]
         self.strange = []  # audit rows of nobody's change
         self.drafts = {}   # by (account group, trace): all that were ever written
+        self.transactions = {}  # those that wrote them, numbered
         for table in (*ROWS, "audience_leads", "campaign_leads"):
             for row in folder.state[table]:
                 self.apply(0, table, None, plain(row))
@@ -79,7 +80,7 @@ class Outside:
     def note_written(self, entry):
         row = entry["new"]
         if entry["table"] == "campaigns" and entry["op"] == "INSERT" and row["trace_id"] is not None:
-            draft = Draft(row, entry["at_ms"])
+            draft = Draft(row, entry["at_ms"], self.transactions.setdefault(entry["txid"], len(self.transactions)))
             self.drafts.setdefault(draft.key, []).append(draft)
         else:
             self.strange.append(entry)

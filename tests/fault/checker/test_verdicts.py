@@ -1,9 +1,15 @@
 """The history checker and C5: verdicts that were true in some state, and those that were in none."""
 
+import pathlib
+import tarfile
+
 import pytest
 
+from checker import check_history
 from checker.made import GROUP, T0, digest, iso, place, populating
 from checker.outside import REASONS
+
+ROUNDS = pathlib.Path(__file__).resolve().parent / "rounds"
 
 # ---- C5 ----
 
@@ -310,3 +316,56 @@ def test_429_of_one_that_was_delivered_again_without_a_tight_limit(breaks, made)
 def test_429_after_the_round_before(passes, made):
     made.row("api_key_account_groups", key_digest=digest("slow").hex())["rate_tat_us"] = (T0 + 2500) * 1000
     passes(limited(made, (1000, 429)))
+
+
+def delivered_again(made, *times):
+    """Two commands that use up the burst, and some that are answered in a transaction that is aborted, and then again:
+    (when, the first answer, the second)."""
+    limited(made, (1000, 201), (1001, 201))
+    made.again, rows = [made.ask("a%d" % n, at, apiKeyDigest="slow") for n, (at, _, _) in enumerate(times)], {}
+    for when, which, visible in (4500, 1, False), (6000, 2, True):
+        for record, answers in zip(made.again, times):
+            when, trace, existed = when + 20, record["command"]["traceId"], record["command"]["traceId"] in rows
+            if answers[which] == 429:
+                made.answer(record, when, "rate_limited", visible=visible)
+                continue
+            if not existed:
+                rows[trace] = made.write(record, when - 10, created_by_key="key_slow")
+            made.answer(record, when, row=rows[trace], existed=existed, visible=visible)
+    return made
+
+
+BEYOND = "beyond the rate limit of ag_a: burst 2"
+
+
+def test_admitted_behind_one_that_was_charged(passes, made):
+    """A refused one that is delivered again is judged as if it had come with the latest that was charged."""
+    passes(delivered_again(made, (1900, 429, 201), (4000, 201, 201)))
+
+
+def test_admitted_one_too_many_behind_one_that_was_charged(breaks, made):
+    delivered_again(made, (1900, 429, 201), (1950, 429, 201), (4000, 201, 201))
+    breaks(made, "C5", place(made.again[1]), BEYOND)
+
+
+def test_admitted_behind_too_many_that_were_charged(breaks, made):
+    breaks(delivered_again(made, (1900, 429, 201), (4000, 201, 201), (4001, 201, 201)), "C5", place(made.again[0]), BEYOND)
+
+
+def test_admitted_behind_none_that_was_charged(breaks, made):
+    breaks(delivered_again(made, (1900, 429, 201)), "C5", place(made.again[0]), BEYOND)
+
+
+def test_one_that_was_found_again_was_charged(breaks, made):
+    """By its first delivery, whose answer nobody saw."""
+    breaks(delivered_again(made, (2100, 201, 201), (2200, 201, 201)), "C5", place(made.again[1]), BEYOND)
+
+
+def test_round_that_was_blamed(tmp_path):
+    """Round 17 of SEED=424242: a command is refused in a transaction that is aborted, delivered again behind later ones of
+    which one was charged, and admitted. The checker judged it at its own time."""
+    with tarfile.open(ROUNDS / "seed-424242-round-17.tar.gz") as archive:
+        archive.extractall(tmp_path)
+    verdict = check_history.check(tmp_path / "round-17")
+    assert not verdict.violations, verdict.text()
+    assert verdict.counts["commands"] == 182 and verdict.counts["drafts"] == 83
