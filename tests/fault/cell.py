@@ -29,6 +29,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
 from checker import check_history  # noqa: E402
 import collecting  # noqa: E402
+import control  # noqa: E402
 import harness  # noqa: E402
 import history  # noqa: E402
 import machine  # noqa: E402
@@ -88,7 +89,7 @@ class Slot(threading.Thread):
     def await_fault(self, worker, turn):
         """Whether what the turn is about came about. Some of it does only when the worker, once it runs, is nudged."""
         deadline, nudged = time.monotonic() + PATIENCE_S, False
-        while time.monotonic() < deadline + machine.waited_s(worker.pid):
+        while time.monotonic() < deadline + control.waited_s(worker.pid):
             if self.rule is not None and self.rule.fired.is_set():
                 return True
             if "cut" not in turn and worker.has_passed(turn["step"]):
@@ -191,7 +192,7 @@ class Cell(harness.World):
             self.population.fill(cursor.execute)
         self.collector = collecting.Collector(self)
         self.quiet = history.Quiet(self)
-        self.control = machine.Control(self)
+        self.control = control.Control(self)
         self.control.start()
         self.by_slot, self.counts, self.lock = {}, collections.Counter(), threading.Lock()
 
@@ -266,11 +267,11 @@ class Cell(harness.World):
     def await_end(self, worker):
         """After a SIGTERM, which a worker has to answer within its drain budget."""
         limit_s = self.plan["settings"]["drain_ms"] / 1000 + DRAIN_SLACK_S
-        begin, waited_s = time.monotonic(), machine.waited_s(worker.pid)
+        begin, waited_s = time.monotonic(), control.waited_s(worker.pid)
         while worker.alive():
             if worker.is_stopped():  # its failpoint came first
                 worker.kill()
-            elif time.monotonic() - begin > limit_s + machine.waited_s(worker.pid) - waited_s:
+            elif time.monotonic() - begin > limit_s + control.waited_s(worker.pid) - waited_s:
                 if not worker.clock_wrong:  # libfaketime shifts the deadlines of librdkafka's condition variables by hours
                     self.problem("C9: %s did not end within %g s of a SIGTERM" % (worker.log_path.name, limit_s))
                 worker.kill()
@@ -323,9 +324,7 @@ class Cell(harness.World):
         over.set()
         self.collector.finish(plan, settled)
         verdict = check_history.check(self.round_folder)
-        violations = [str(violation) for violation in verdict.violations] + self.problems
-        if settled.given_up and not settled.stuck:  # what its workers had not done yet says nothing
-            violations = ["C9: not judged: " + settled.given_up] + self.problems
+        violations = machine.blame(settled, verdict.violations) + self.problems
         if violations or measured.get("slow"):
             (self.round_folder / "verdict.txt").write_text("\n".join(self.problems) + "\n" + verdict.text())
         else:

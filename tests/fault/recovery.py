@@ -5,7 +5,7 @@ steady load, while nothing else is wrong.
     back        kill -9 of an owner that is started again at once
     terminated  SIGTERM of an owner
 
-What is allowed is what a quiet machine needs (plans.RECOVERIES) times the stretch of the control (machine.py) meanwhile.
+What is allowed is what a quiet machine needs (plans.RECOVERIES) times the stretch of the control (control.py) meanwhile.
 
 Measured from the end of the worker (or the signal) to the moment when a read_committed subscriber sees the answer to a command
 that was sent after it, in each of the worker's partitions; the longest of them counts.
@@ -20,6 +20,7 @@ import time
 import confluent_kafka
 import psycopg2
 
+import control
 import harness
 import machine
 import plans
@@ -123,15 +124,15 @@ def measure(cell, watch, kind, step, rng):
         return None
     end_ms = max(seen[p] for p in partitions)
     control_s = cell.control.mean_s(since_ms / 1000, end_ms / 1000) or 0
-    allowed_s = plans.RECOVERIES[kind] * machine.stretch_of(control_s)
+    allowed_s = plans.RECOVERIES[kind] * control.stretch_of(control_s)
     return [round((end_ms - since_ms) / 1000, 3), round(control_s * 1000, 1), round(allowed_s, 3)]
 
 
-def await_answers(control, watch, partitions, since_ms):
+def await_answers(beside, watch, partitions, since_ms):
     """By partition, when the first was seen; a minute at most, and as much more as the control takes longer."""
     begin = time.time()
     while not partitions <= set(watch.first_after(since_ms)):
-        if time.time() - begin > machine.IDLE_S * control.stretch(begin, time.time()):
+        if time.time() - begin > machine.IDLE_S * beside.stretch(begin, time.time()):
             break
         time.sleep(0.02)
     return watch.first_after(since_ms)

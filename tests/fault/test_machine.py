@@ -3,8 +3,6 @@ the time is handed over."""
 
 import json
 import os
-import pathlib
-import subprocess
 import sys
 import time
 import types
@@ -12,10 +10,12 @@ import types
 import pytest
 
 import cell
+import control
 import fault
 import machine
 import plans
-from machine import BEAT_S, IDLE_S, WHOLE_S, Patience
+from control import BEAT_S
+from machine import IDLE_S, WHOLE_S, Patience
 
 
 def looks(patience, *looks):
@@ -72,6 +72,62 @@ def test_the_whole_is_bounded_by_what_the_machine_gives():
     assert looks(faults, *((second, second, second) for second in range(0, WHOLE_S + 100, 50)))[-1] is not None
 
 
+def test_who_is_blamed():
+    found = ["C2: the command in partition 0 at offset 1 has no visible result"]
+    quiet = machine.Settled(1, 0, 0, [], None, False)
+    assert machine.blame(quiet, found) == found and machine.blame(quiet, []) == []
+    stuck = quiet._replace(quiet_ms=None, restless=["C4"], given_up="no progress for 61 s", stuck=True)
+    assert machine.blame(stuck, found) == found
+    assert machine.blame(stuck._replace(given_up="still at work", stuck=False), found) == ["C9: not judged: still at work"]
+
+
+class Busy:
+    """A world in which one more command is answered at each look, until all are."""
+
+    commands, partitions = "commands", 1
+
+    def __init__(self, left, answers):
+        self.left, self.answers, self.at = left, answers, 0
+        self.quiet = self.collector = self
+        self.plain = self
+
+    def patiently(self, ask):
+        return ask()
+
+    def faults(self):
+        self.left, self.at = max(0, self.left - self.answers), self.at + self.answers
+        return ["C4: %d to go" % self.left] if self.left else []
+
+    def committed(self, places, timeout):
+        return [types.SimpleNamespace(partition=0, offset=self.at)]
+
+    def sql(self, text):
+        return []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A second passes with each pause."""
+    now = [1000.0]
+    monkeypatch.setattr(machine, "time", types.SimpleNamespace(time=lambda: now[0], sleep=lambda _: now.append(now.pop() + 1)))
+
+
+def test_settles_while_it_makes_progress(clock):
+    settled = machine.settle(Busy(300, 1), lambda: 0)
+    assert settled.quiet_ms and settled.restless == [] and not settled.given_up
+    assert settled.quiet_ms - settled.progress_ms <= 1000
+
+
+def test_does_not_settle_without_progress(clock):
+    settled = machine.settle(Busy(300, 0), lambda: 0)
+    assert settled.stuck and settled.quiet_ms is None and settled.restless == ["C4: 300 to go"]
+
+
+def test_does_not_settle_for_ever(clock):
+    settled = machine.settle(Busy(3000, 1), lambda: 0)
+    assert settled.given_up.startswith("still at work after 601 s") and not settled.stuck
+
+
 # ---- recovery ----
 
 
@@ -88,19 +144,19 @@ def test_recovery(lengths, well):
 
 def test_allowance():
     """It grows with the control and is never less than that of a quiet machine."""
-    assert machine.stretch_of(None) == machine.stretch_of(BEAT_S / 2) == 1
-    assert machine.stretch_of(BEAT_S * 4) == pytest.approx(4)
+    assert control.stretch_of(None) == control.stretch_of(BEAT_S / 2) == 1
+    assert control.stretch_of(BEAT_S * 4) == pytest.approx(4)
     assert fault.summary_of([[23.7, 400, 50], [3, 50, 7.5]])["part_of_allowance_max"] == 0.47
 
 
-def control(*beats, begun=None):
-    made = machine.Control(types.SimpleNamespace(name="c"))
+def beaten(*beats, begun=None):
+    made = control.Control(types.SimpleNamespace(name="c"))
     made.beats, made.begun = list(beats), begun
     return made
 
 
 def test_control_of_a_moment():
-    made = control((0, 1), (10, 10.5), (11, 11.1), (20, 20.2))
+    made = beaten((0, 1), (10, 10.5), (11, 11.1), (20, 20.2))
     assert made.mean_s(10, 12) == pytest.approx(0.3)
     assert made.mean_s(15, 16) is None
     assert made.mean_s(10.4, 10.45) == pytest.approx(0.5)
@@ -108,13 +164,13 @@ def test_control_of_a_moment():
 
 def test_a_control_that_is_held_up_counts():
     now = time.time()
-    assert control(begun=now - 3).mean_s(now - 1, now) == pytest.approx(3, abs=0.5)
-    assert control((now - 4, now - 3.9), begun=now - 0.01).mean_s(now - 5, now) == pytest.approx(0.1)
+    assert beaten(begun=now - 3).mean_s(now - 1, now) == pytest.approx(3, abs=0.5)
+    assert beaten((now - 4, now - 3.9), begun=now - 0.01).mean_s(now - 5, now) == pytest.approx(0.1)
 
 
 def test_time_that_a_process_waited():
-    assert machine.waited_s(os.getpid()) >= 0
-    assert machine.waited_s(2 ** 22 + 1) == 0
+    assert control.waited_s(os.getpid()) >= 0
+    assert control.waited_s(2 ** 22 + 1) == 0
 
 
 def test_calm_rounds_measure_no_backlog():
