@@ -101,7 +101,7 @@ run_programs() { # FOLDER
 	[ -s "$out/list" ] || { cannot_run "there are no programs in $1"; return; }
 	export CMOCKA_MESSAGE_OUTPUT=TAP
 	tr '\n' '\0' <"$out/list" | xargs -0 -n 1 -P "$jobs" sh -c '
-		timeout -k 5 300 "$2" >"$1/${2##*/}.out" 2>&1
+		timeout -k 5 900 "$2" >"$1/${2##*/}.out" 2>&1
 		echo $? >"$1/${2##*/}.status"' - "$out"
 	while read -r program; do
 		name=${program##*/}
