@@ -13,7 +13,7 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 cd "$root"
 build=${BUILD:-build}
 state=$build/demo
-result_timeout_s=20
+result_timeout_s=60 # without a further one
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -175,11 +175,12 @@ send_bytes() {
 
 await_results() {
 	wanted=$(wc -l <"$state/expected")
-	tries=$((result_timeout_s * 20))
-	while [ "$(wc -l <"$state/results.jsonl")" -lt "$wanted" ]; do
+	seen=-1
+	while came=$(wc -l <"$state/results.jsonl") && [ "$came" -lt "$wanted" ]; do
+		if [ "$came" -gt "$seen" ]; then seen=$came tries=$((result_timeout_s * 20)); fi
 		tries=$((tries - 1))
 		if [ "$tries" -eq 0 ] || ! worker_running || ! kill -0 "$watcher" 2>/dev/null; then
-			echo "$(wc -l <"$state/results.jsonl") of $wanted results came" >&2
+			echo "$came of $wanted results came" >&2
 			cat "$state/watch.log" >&2
 			return
 		fi

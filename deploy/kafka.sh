@@ -23,7 +23,7 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 build=${BUILD:-$here/../build}
 version=$(sed -n 's,.*<kafka\.version>\(.*\)</kafka\.version>.*,\1,p' "$here/kafka/pom.xml")
 libs=$build/downloads/kafka-$version
-start_timeout_s=60
+start_timeout_s=300 # one that ends is noticed at once
 stop_timeout_s=20
 
 say() { echo "kafka: $*"; }

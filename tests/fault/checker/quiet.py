@@ -54,9 +54,10 @@ class Quiet(Part):
                 continue
             self.violation("C8", None, "a session of %s is %s (%s), in a transaction for %g s", session["application_name"],
                            session["state"], session["wait_event"], session["age_s"])
-        quiet_ms, last_ms, limit_s = self.meta["quiet_ms"], self.meta["last_fault_ms"], self.meta["quiet_limit_s"]
+        quiet_ms, limit_s = self.meta["quiet_ms"], self.meta["quiet_limit_s"]
+        last_ms = max(self.meta["last_fault_ms"], self.meta.get("progress_ms", 0))
         if quiet_ms is None:
             self.violation("C9", None, "not quiet: %s", "; ".join(self.meta["restless"]) or "nobody says why")
         elif quiet_ms - last_ms > limit_s * 1000:
-            self.violation("C9", None, "quiet only %.1f s after the last fault, not within %g s",
+            self.violation("C9", None, "quiet only %.1f s after the last fault and the last progress, not within %g s",
                            (quiet_ms - last_ms) / 1000, limit_s)

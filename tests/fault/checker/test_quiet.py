@@ -101,6 +101,12 @@ def test_late_quiet(passes, breaks, made, quiet, true):
         breaks(made, "C9", "60.0 s after the last fault")
 
 
+def test_late_quiet_behind_progress(passes, made):
+    made.good("t1")
+    made.meta.update(quiet_ms=T0 + 80001, progress_ms=T0 + 20002)
+    passes(made)
+
+
 # ---- C10 ----
 
 FORMS = {
