@@ -136,7 +136,7 @@ static bool take_line(struct input *input, const char **line, size_t *size)
 }
 
 static enum input_state read_line(struct input *input, const char *line, size_t size, struct arena *arena,
-				  struct command *command, struct fault *fault)
+				  struct duplicate_command *command, struct fault *fault)
 {
 	struct fault why;
 
@@ -158,7 +158,7 @@ static bool is_blank(const char *line, size_t size)
 	return size == 0;
 }
 
-enum input_state input_next(struct input *input, struct arena *arena, struct command *command, struct fault *fault)
+enum input_state input_next(struct input *input, struct arena *arena, struct duplicate_command *command, struct fault *fault)
 {
 	const char *line;
 	size_t size;

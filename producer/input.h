@@ -21,7 +21,7 @@ enum input_state {
 	INPUT_END,
 };
 
-enum input_state input_next(struct input *input, struct arena *arena, struct command *command, struct fault *fault);
+enum input_state input_next(struct input *input, struct arena *arena, struct duplicate_command *command, struct fault *fault);
 /* "file:line" of what input_next gave last; valid until the next call. */
 const char *input_place(const struct input *input);
 

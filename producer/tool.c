@@ -50,7 +50,7 @@ bool tool_print(const char *text)
 	return !broken;
 }
 
-const char *tool_format(const struct result *result, bool http, struct arena *arena)
+const char *tool_format(const struct command_result *result, bool http, struct arena *arena)
 {
 	struct http_response response;
 

@@ -36,20 +36,20 @@ struct field {
 	enum shape shape; /* of a record */
 };
 
-#define COMMAND_AT(member) offsetof(struct command, member)
-#define RESULT_AT(member) offsetof(struct result, member)
+#define COMMAND_AT(member) offsetof(struct duplicate_command, member)
+#define RESULT_AT(member) offsetof(struct command_result, member)
 #define CAMPAIGN_AT(member) offsetof(struct campaign, member)
 
 static const struct field command_fields[] = {
-	{ "traceId", TYPE_STRING, REQUIRED, COMMAND_AT(trace_id), 0, 0 },
-	{ "accountGroupId", TYPE_STRING, REQUIRED, COMMAND_AT(account_group_id), 0, 0 },
+	{ "traceId", TYPE_STRING, REQUIRED, COMMAND_AT(head.trace_id), 0, 0 },
+	{ "accountGroupId", TYPE_STRING, REQUIRED, COMMAND_AT(head.account_group_id), 0, 0 },
 	{ "campaignId", TYPE_STRING, REQUIRED, COMMAND_AT(campaign_id), 0, 0 },
 	{ "name", TYPE_STRING, NULLABLE, COMMAND_AT(name), 0, 0 },
 	{ "audienceId", TYPE_STRING, REQUIRED, COMMAND_AT(audience_id), 0, 0 },
 	{ "leadIds", TYPE_STRINGS, NULLABLE, COMMAND_AT(lead_ids), COMMAND_AT(lead_count), 0 },
-	{ "apiKeyDigest", TYPE_DIGEST, NULLABLE, COMMAND_AT(key_digest), COMMAND_AT(has_key), 0 },
-	{ "issuedAt", TYPE_LONG, REQUIRED, COMMAND_AT(issued_at_ms), 0, 0 },
-	{ "expiresAt", TYPE_LONG, NULLABLE, COMMAND_AT(expires_at_ms), COMMAND_AT(has_expiry), 0 },
+	{ "apiKeyDigest", TYPE_DIGEST, NULLABLE, COMMAND_AT(head.key_digest), COMMAND_AT(head.has_key), 0 },
+	{ "issuedAt", TYPE_LONG, REQUIRED, COMMAND_AT(head.issued_at_ms), 0, 0 },
+	{ "expiresAt", TYPE_LONG, NULLABLE, COMMAND_AT(head.expires_at_ms), COMMAND_AT(head.has_expiry), 0 },
 };
 
 static const struct field result_fields[] = {
@@ -85,13 +85,13 @@ static const struct field campaign_fields[] = {
 	{ "rateLimitedUntil", TYPE_LONG, NULLABLE, CAMPAIGN_AT(rate_limited_until_ms), CAMPAIGN_AT(has_rate_limited_until), 0 },
 };
 
-static const struct field error_fields[] = { /* members of struct result */
+static const struct field error_fields[] = { /* members of struct command_result */
 	{ "code", TYPE_STRING, REQUIRED, RESULT_AT(error_code), 0, 0 },
 	{ "message", TYPE_STRING, REQUIRED, RESULT_AT(error_message), 0, 0 },
 	{ "details", TYPE_STRING, REQUIRED, RESULT_AT(error_details), 0, 0 },
 };
 
-static const struct field position_fields[] = { /* members of struct result */
+static const struct field position_fields[] = { /* members of struct command_result */
 	{ "topic", TYPE_STRING, REQUIRED, RESULT_AT(command_topic), 0, 0 },
 	{ "partition", TYPE_INT, REQUIRED, RESULT_AT(command_partition), 0, 0 },
 	{ "offset", TYPE_LONG, REQUIRED, RESULT_AT(command_offset), 0, 0 },
@@ -739,27 +739,27 @@ static int decode(struct codec *codec, enum shape shape, const void *data, size_
 	return failed ? fault_set(fault, FAULT_REJECT, "avro-c refused what the guard let through") : 0;
 }
 
-int codec_decode_command(struct codec *codec, const void *value, size_t size, struct arena *arena, struct command *command,
+int codec_decode_command(struct codec *codec, const void *value, size_t size, struct arena *arena, struct duplicate_command *command,
 			 enum reason *reason, struct fault *fault)
 {
-	*command = (struct command){ 0 };
+	*command = (struct duplicate_command){ 0 };
 	return decode(codec, COMMAND, value, size, arena, (char *)command, reason, fault);
 }
 
 /* What the envelope promises beyond its types. */
-static int check_result(const struct result *result, struct fault *fault)
+static int check_result(const struct command_result *result, struct fault *fault)
 {
 	if (result->success != (result->data != NULL) || result->success != (result->error_code == NULL))
 		return fault_set(fault, FAULT_REJECT, "a result has data if it is a success and an error if not");
 	return 0;
 }
 
-int codec_decode_result(struct codec *codec, const void *value, size_t size, struct arena *arena, struct result *result,
+int codec_decode_result(struct codec *codec, const void *value, size_t size, struct arena *arena, struct command_result *result,
 			struct fault *fault)
 {
 	enum reason reason;
 
-	*result = (struct result){ 0 };
+	*result = (struct command_result){ 0 };
 	if (decode(codec, RESULT, value, size, arena, (char *)result, &reason, fault) != 0)
 		return -1;
 	return check_result(result, fault);
@@ -902,13 +902,13 @@ static int encode(struct codec *codec, enum shape shape, const char *src, struct
 	return failed;
 }
 
-int codec_encode_command(struct codec *codec, const struct command *command, struct arena *arena, const void **value,
+int codec_encode_command(struct codec *codec, const struct duplicate_command *command, struct arena *arena, const void **value,
 			 size_t *size, struct fault *fault)
 {
 	return encode(codec, COMMAND, (const char *)command, arena, value, size, fault);
 }
 
-int codec_encode_result(struct codec *codec, const struct result *result, struct arena *arena, const void **value,
+int codec_encode_result(struct codec *codec, const struct command_result *result, struct arena *arena, const void **value,
 			size_t *size, struct fault *fault)
 {
 	if (check_result(result, fault) != 0)

@@ -36,15 +36,15 @@ int codec_add_schema_id(struct codec *codec, uint32_t id, const char *schema_jso
  * -1 with FAULT_REJECT: reason is REASON_UNDECODABLE, REASON_TOO_LARGE, REASON_TOMBSTONE or REASON_UNKNOWN_SCHEMA, and
  * fault->msg says what is wrong and at which byte, without payload bytes. What stays allocated outside the arena is
  * bounded, whatever was received. */
-int codec_decode_command(struct codec *codec, const void *value, size_t size, struct arena *arena, struct command *command,
+int codec_decode_command(struct codec *codec, const void *value, size_t size, struct arena *arena, struct duplicate_command *command,
 			 enum reason *reason, struct fault *fault) MUST_CHECK;
-int codec_decode_result(struct codec *codec, const void *value, size_t size, struct arena *arena, struct result *result,
+int codec_decode_result(struct codec *codec, const void *value, size_t size, struct arena *arena, struct command_result *result,
 			struct fault *fault) MUST_CHECK;
 
 /* Encode into the arena, framed. -1 with FAULT_REJECT if a value does not fit the schema. */
-int codec_encode_command(struct codec *codec, const struct command *command, struct arena *arena, const void **value,
+int codec_encode_command(struct codec *codec, const struct duplicate_command *command, struct arena *arena, const void **value,
 			 size_t *size, struct fault *fault) MUST_CHECK;
-int codec_encode_result(struct codec *codec, const struct result *result, struct arena *arena, const void **value,
+int codec_encode_result(struct codec *codec, const struct command_result *result, struct arena *arena, const void **value,
 			size_t *size, struct fault *fault) MUST_CHECK;
 
 /* CRC-64-AVRO of the Parsing Canonical Form of a schema text; canonical (if not NULL) receives the form, to be freed. */

@@ -145,7 +145,7 @@ static const char *check_name(const char *name, struct arena *arena)
 	return NULL;
 }
 
-static const char *check_leads(const struct command *command, struct arena *arena)
+static const char *check_leads(const struct duplicate_command *command, struct arena *arena)
 {
 	if (command->lead_count == 0)
 		return arena_printf(arena, "leadIds is empty: 1 to %d ids, or null for all of the audience", LEADS_MAX);
@@ -162,7 +162,7 @@ static int compare_ids(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static void sort_leads(struct command *command)
+static void sort_leads(struct duplicate_command *command)
 {
 	const char **ids = command->lead_ids;
 	size_t kept = 1;
@@ -174,13 +174,13 @@ static void sort_leads(struct command *command)
 	command->lead_count = kept;
 }
 
-static const char *find_invalid_field(const struct command *command, struct arena *arena)
+static const char *find_invalid_field(const struct duplicate_command *command, struct arena *arena)
 {
 	const struct {
 		const char *field, *id;
 	} ids[] = {
-		{ "traceId", command->trace_id },
-		{ "accountGroupId", command->account_group_id },
+		{ "traceId", command->head.trace_id },
+		{ "accountGroupId", command->head.account_group_id },
 		{ "campaignId", command->campaign_id },
 		{ "audienceId", command->audience_id },
 	};
@@ -196,14 +196,14 @@ static const char *find_invalid_field(const struct command *command, struct aren
 	return details;
 }
 
-int command_check(struct command *command, struct arena *arena, const char **details)
+int command_check(struct duplicate_command *command, struct arena *arena, const char **details)
 {
 	*details = find_invalid_field(command, arena);
 	if (*details)
 		return -1;
 	if (command->lead_ids)
 		sort_leads(command);
-	command_digest(command, command->digest);
+	command_digest(command, command->head.digest);
 	return 0;
 }
 
@@ -275,7 +275,7 @@ static void fetch_sha256(void)
  *   leadIds       00 if null, else 01, count, and for each, sorted bytewise and distinct: length, bytes
  *   apiKeyDigest  00 if null, else 01, length (32), bytes
  * Drafts keep the sum: another layout would turn every redelivered command of before into a trace_reused. */
-void command_digest(const struct command *command, uint8_t digest[DIGEST_BYTES])
+void command_digest(const struct duplicate_command *command, uint8_t digest[DIGEST_BYTES])
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct sum sum;
@@ -295,31 +295,31 @@ void command_digest(const struct command *command, uint8_t digest[DIGEST_BYTES])
 		for (size_t i = 0; i < command->lead_count; i++)
 			put_text(&sum, command->lead_ids[i]);
 	}
-	put_present(&sum, command->has_key);
-	if (command->has_key) {
+	put_present(&sum, command->head.has_key);
+	if (command->head.has_key) {
 		put_length(&sum, DIGEST_BYTES);
-		put(&sum, command->key_digest, DIGEST_BYTES);
+		put(&sum, command->head.key_digest, DIGEST_BYTES);
 	}
 	flush(&sum);
 	must(EVP_DigestFinal_ex(sum.context, digest, NULL));
 	EVP_MD_CTX_free(sum.context);
 }
 
-void result_describe(struct result *result, const struct command *command)
+void result_describe(struct command_result *result, const struct duplicate_command *command)
 {
-	if (id_is_well_formed(command->trace_id))
-		result->trace_id = command->trace_id;
-	if (id_is_well_formed(command->account_group_id))
-		result->account_group_id = command->account_group_id;
+	if (id_is_well_formed(command->head.trace_id))
+		result->trace_id = command->head.trace_id;
+	if (id_is_well_formed(command->head.account_group_id))
+		result->account_group_id = command->head.account_group_id;
 	if (id_is_well_formed(command->campaign_id))
 		result->source_campaign_id = command->campaign_id;
 	if (id_is_well_formed(command->audience_id))
 		result->audience_id = command->audience_id;
 	result->has_issued_at = true;
-	result->issued_at_ms = command->issued_at_ms;
+	result->issued_at_ms = command->head.issued_at_ms;
 }
 
-void result_refuse(struct result *result, enum reason reason, const char *details)
+void result_refuse(struct command_result *result, enum reason reason, const char *details)
 {
 	const struct reason_info *info = reason_info(reason);
 
@@ -335,7 +335,7 @@ void result_refuse(struct result *result, enum reason reason, const char *detail
 	result->draft_existed = false;
 }
 
-void result_accept(struct result *result, const struct campaign *campaign, bool draft_existed)
+void result_accept(struct command_result *result, const struct campaign *campaign, bool draft_existed)
 {
 	result->success = true;
 	result->data = campaign;

@@ -40,42 +40,42 @@ static const struct field campaign_fields[] = {
 };
 
 static const struct field error_fields[] = {
-	{ "code", TEXT, AT(result, error_code) },
-	{ "message", TEXT, AT(result, error_message) },
-	{ "details", TEXT, AT(result, error_details) },
+	{ "code", TEXT, AT(command_result, error_code) },
+	{ "message", TEXT, AT(command_result, error_message) },
+	{ "details", TEXT, AT(command_result, error_details) },
 	END
 };
 
 #define POSITION \
-	{ "topic", TEXT, AT(result, command_topic) }, \
-	{ "partition", INT32, AT(result, command_partition) }, \
-	{ "offset", INT64, AT(result, command_offset) }
+	{ "topic", TEXT, AT(command_result, command_topic) }, \
+	{ "partition", INT32, AT(command_result, command_partition) }, \
+	{ "offset", INT64, AT(command_result, command_offset) }
 
 static const struct field position_fields[] = {
 	POSITION,
-	{ "timestamp", TIME, AT(result, command_timestamp_ms) },
+	{ "timestamp", TIME, AT(command_result, command_timestamp_ms) },
 	END
 };
 
-#define TRACE_ID { "traceId", TEXT, AT(result, trace_id) }
-#define SUCCESS { "success", BOOLEAN, AT(result, success) }
-#define DATA { "data", RECORD, AT(result, data), .nullable = true, .members = campaign_fields, .size = sizeof(struct campaign) }
-#define ERROR { "error", RECORD, AT(result, error_code), .nullable = true, .members = error_fields }
+#define TRACE_ID { "traceId", TEXT, AT(command_result, trace_id) }
+#define SUCCESS { "success", BOOLEAN, AT(command_result, success) }
+#define DATA { "data", RECORD, AT(command_result, data), .nullable = true, .members = campaign_fields, .size = sizeof(struct campaign) }
+#define ERROR { "error", RECORD, AT(command_result, error_code), .nullable = true, .members = error_fields }
 
 /* The event: the Avro schema's order. */
 static const struct field result_fields[] = {
 	TRACE_ID, SUCCESS, DATA, ERROR,
-	{ "httpStatus", INT32, AT(result, http_status) },
-	{ "reason", TEXT, AT(result, reason), .nullable = true },
-	{ "retryable", BOOLEAN, AT(result, retryable) },
-	{ "retryAfterSeconds", INT32, AT(result, retry_after_s), HAS(result, has_retry_after) },
-	{ "accountGroupId", TEXT, AT(result, account_group_id), .nullable = true },
-	{ "sourceCampaignId", TEXT, AT(result, source_campaign_id), .nullable = true },
-	{ "audienceId", TEXT, AT(result, audience_id), .nullable = true },
-	{ "draftExisted", BOOLEAN, AT(result, draft_existed) },
-	{ "command", RECORD, AT(result, command_topic), .members = position_fields },
-	{ "issuedAt", TIME, AT(result, issued_at_ms), HAS(result, has_issued_at) },
-	{ "processedAt", TIME, AT(result, processed_at_ms) },
+	{ "httpStatus", INT32, AT(command_result, http_status) },
+	{ "reason", TEXT, AT(command_result, reason), .nullable = true },
+	{ "retryable", BOOLEAN, AT(command_result, retryable) },
+	{ "retryAfterSeconds", INT32, AT(command_result, retry_after_s), HAS(command_result, has_retry_after) },
+	{ "accountGroupId", TEXT, AT(command_result, account_group_id), .nullable = true },
+	{ "sourceCampaignId", TEXT, AT(command_result, source_campaign_id), .nullable = true },
+	{ "audienceId", TEXT, AT(command_result, audience_id), .nullable = true },
+	{ "draftExisted", BOOLEAN, AT(command_result, draft_existed) },
+	{ "command", RECORD, AT(command_result, command_topic), .members = position_fields },
+	{ "issuedAt", TIME, AT(command_result, issued_at_ms), HAS(command_result, has_issued_at) },
+	{ "processedAt", TIME, AT(command_result, processed_at_ms) },
 	END
 };
 
@@ -85,15 +85,15 @@ static const struct field envelope_fields[] = { SUCCESS, DATA, ERROR, TRACE_ID, 
 static const struct field acknowledgement_fields[] = { TRACE_ID, POSITION, END };
 
 static const struct field command_fields[] = {
-	{ "traceId", TEXT, AT(command, trace_id) },
-	{ "accountGroupId", TEXT, AT(command, account_group_id) },
-	{ "campaignId", TEXT, AT(command, campaign_id) },
-	{ "name", TEXT, AT(command, name) },
-	{ "audienceId", TEXT, AT(command, audience_id) },
-	{ "leadIds", TEXTS, AT(command, lead_ids), HAS(command, lead_count) },
-	{ "apiKeyDigest", DIGEST, AT(command, key_digest), HAS(command, has_key) },
-	{ "issuedAt", TIME, AT(command, issued_at_ms) },
-	{ "expiresAt", TIME, AT(command, expires_at_ms), HAS(command, has_expiry) },
+	{ "traceId", TEXT, AT(duplicate_command, head.trace_id) },
+	{ "accountGroupId", TEXT, AT(duplicate_command, head.account_group_id) },
+	{ "campaignId", TEXT, AT(duplicate_command, campaign_id) },
+	{ "name", TEXT, AT(duplicate_command, name) },
+	{ "audienceId", TEXT, AT(duplicate_command, audience_id) },
+	{ "leadIds", TEXTS, AT(duplicate_command, lead_ids), HAS(duplicate_command, lead_count) },
+	{ "apiKeyDigest", DIGEST, AT(duplicate_command, head.key_digest), HAS(duplicate_command, head.has_key) },
+	{ "issuedAt", TIME, AT(duplicate_command, head.issued_at_ms) },
+	{ "expiresAt", TIME, AT(duplicate_command, head.expires_at_ms), HAS(duplicate_command, head.has_expiry) },
 	END
 };
 
@@ -164,14 +164,14 @@ static const char *text_of(const struct field *fields, const void *base, struct 
 	return copy;
 }
 
-const char *result_to_json(const struct result *result, struct arena *arena)
+const char *result_to_json(const struct command_result *result, struct arena *arena)
 {
 	return text_of(result_fields, result, arena);
 }
 
 const char *position_to_json(const char *trace_id, const char *topic, int32_t partition, int64_t offset, struct arena *arena)
 {
-	struct result result = { .trace_id = trace_id, .command_topic = topic, .command_partition = partition,
+	struct command_result result = { .trace_id = trace_id, .command_topic = topic, .command_partition = partition,
 				 .command_offset = offset };
 
 	return text_of(acknowledgement_fields, &result, arena);
@@ -195,7 +195,7 @@ static const char *reason_phrase(int status)
 	return "";
 }
 
-void result_to_http(const struct result *result, struct arena *arena, struct http_response *response)
+void result_to_http(const struct command_result *result, struct arena *arena, struct http_response *response)
 {
 	response->status = result->http_status;
 	response->reason_phrase = reason_phrase(result->http_status);
@@ -395,7 +395,7 @@ static int read_text(struct reader *reader, const struct field *fields, const ch
 	return rc;
 }
 
-int result_from_json(const char *text, size_t size, struct arena *arena, struct result *result, struct fault *fault)
+int result_from_json(const char *text, size_t size, struct arena *arena, struct command_result *result, struct fault *fault)
 {
 	struct reader reader = { arena, fault, true };
 
@@ -403,7 +403,7 @@ int result_from_json(const char *text, size_t size, struct arena *arena, struct 
 	return read_text(&reader, result_fields, "result", text, size, result);
 }
 
-int command_from_json(const char *text, size_t size, struct arena *arena, struct command *command, struct fault *fault)
+int command_from_json(const char *text, size_t size, struct arena *arena, struct duplicate_command *command, struct fault *fault)
 {
 	struct reader reader = { arena, fault, false };
 

@@ -27,6 +27,7 @@ layers='
 10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/must worker/base/offsets worker/base/waiter
 11 worker/base/log worker/base/failpoint
 12 worker/base/config
+19 schemas/types
 20 schemas/command
 21 schemas/record
 22 schemas/codec+schemas/guard+schemas/fingerprint schemas/json

@@ -52,12 +52,13 @@ static bool key_is(const struct record *record, const char *account_group_id)
 static void judge(struct lane *lane, struct batch *batch, struct job *job)
 {
 	const struct record *record = &job->record;
-	struct command *command = &job->command;
+	struct duplicate_command *command = arena_alloc(batch->arena, sizeof *command);
 	struct fault fault;
 	enum reason reason;
 	const char *details;
 	struct arena *arena = batch->arena;
 
+	job->command = &command->head;
 	job->result.command_topic = record->topic;
 	job->result.command_partition = record->partition;
 	job->result.command_offset = record->offset;
@@ -66,9 +67,9 @@ static void judge(struct lane *lane, struct batch *batch, struct job *job)
 		refuse_without_trace(job, reason, arena_strndup(arena, fault.msg, strlen(fault.msg)), arena);
 		return;
 	}
-	job->answerable = id_is_well_formed(command->trace_id);
+	job->answerable = id_is_well_formed(command->head.trace_id);
 	result_describe(&job->result, command);
-	if (!key_is(record, command->account_group_id))
+	if (!key_is(record, command->head.account_group_id))
 		reason = REASON_KEY_MISMATCH, details = "the record key is not the command's accountGroupId";
 	else if (command_check(command, arena, &details) < 0)
 		reason = REASON_INVALID_FIELD;
@@ -92,11 +93,11 @@ static uint32_t hash_text(uint32_t hash, const char *text)
 /* Adds a job's (account group, trace); false if the batch has it already. */
 static bool add_trace(struct lane *lane, const struct batch *batch, size_t index)
 {
-	const struct command *command = &batch->jobs[index].command;
+	const struct command_head *command = batch->jobs[index].command;
 	size_t mask = lane->trace_slots - 1, slot = hash_text(hash_text(2166136261u, command->account_group_id), command->trace_id);
 
 	for (slot &= mask; lane->traces[slot]; slot = (slot + 1) & mask) {
-		const struct command *other = &batch->jobs[lane->traces[slot] - 1].command;
+		const struct command_head *other = batch->jobs[lane->traces[slot] - 1].command;
 
 		if (strcmp(other->trace_id, command->trace_id) == 0 &&
 		    strcmp(other->account_group_id, command->account_group_id) == 0)
@@ -189,7 +190,7 @@ static void log_job(const struct job *job)
 	log_event(level, job->dead_letter ? "dead_letter" : job->reason == REASON_NONE ? "accepted" : "refused",
 		  describe_outcome(job), "traceId", job->answerable ? job->result.trace_id : NULL, "reason",
 		  job->reason == REASON_NONE ? NULL : info->word, "accountGroupId", job->result.account_group_id, "key",
-		  job->key_public_id, "campaignId", job->result.data ? job->result.data->id : NULL, "topic", job->record.topic,
+		  job->key_public_id, "campaignId", job->result.data ? job->result.campaign->id : NULL, "topic", job->record.topic,
 		  "partition", LOG_INT(job->record.partition), "offset", LOG_INT(job->record.offset), (char *)0);
 }
 

@@ -108,7 +108,7 @@ static void end_field(struct buffer *buffer, size_t start)
 /* ---- the row ---- */
 
 /* The leads that the command names, or all of its audience. */
-static void put_leads(struct buffer *buffer, const struct command *command, size_t *count)
+static void put_leads(struct buffer *buffer, const struct duplicate_command *command, size_t *count)
 {
 	unsigned long long number = bench_id_number(command->audience_id);
 	struct bench_audience audience = bench_audience((unsigned)(number / 100), (unsigned)(number % 100));
@@ -153,7 +153,7 @@ static void put_workflow(struct buffer *buffer, size_t n)
 static void put_row(struct run *run, size_t i)
 {
 	struct bench_record record;
-	struct command command;
+	struct duplicate_command command;
 	struct buffer *rows = &run->rows;
 	enum reason reason;
 	const char *details;
@@ -168,7 +168,7 @@ static void put_row(struct run *run, size_t i)
 		bench_die("record %zu: %s", i, details);
 	campaign_new_id(id);
 	put_int16(rows, 17);
-	put_text(rows, command.account_group_id);
+	put_text(rows, command.head.account_group_id);
 	put_text(rows, id);
 	put_text(rows, command.name ? command.name : "Campaign 1 of account group 1");
 	put_text(rows, DESCRIPTION);
@@ -183,8 +183,8 @@ static void put_row(struct run *run, size_t i)
 	put_text(rows, "en");
 	put_workflow(rows, i);
 	put_text(rows, command.campaign_id);
-	put_text(rows, arena_printf(run->arena, "copy-%s", command.trace_id));
-	put_field(rows, command.digest, sizeof command.digest);
+	put_text(rows, arena_printf(run->arena, "copy-%s", command.head.trace_id));
+	put_field(rows, command.head.digest, sizeof command.head.digest);
 	put_text(rows, "bench-key-1");
 	put_time(rows, clock_wall_ms());
 	put_time(rows, clock_wall_ms());

@@ -29,6 +29,7 @@ struct run {
 /* As the worker judges a record before the database does. Costs no time that is counted. */
 static void judge(struct run *run, size_t i, struct job *job)
 {
+	struct duplicate_command *command = arena_alloc(run->arena, sizeof *command);
 	struct bench_record record;
 	enum reason reason;
 	const char *details;
@@ -36,12 +37,13 @@ static void judge(struct run *run, size_t i, struct job *job)
 
 	bench_get(run->file, i, &record);
 	*job = (struct job){ .record = { .topic = TOPIC, .partition = run->place.partition, .offset = (int64_t)i,
-					 .timestamp_ms = clock_wall_ms() } };
-	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &job->command, &reason, &fault) < 0)
+					 .timestamp_ms = clock_wall_ms() },
+			     .command = &command->head };
+	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, command, &reason, &fault) < 0)
 		bench_die("record %zu: %s", i, fault.msg);
-	job->executable = command_check(&job->command, run->arena, &details) == 0;
+	job->executable = command_check(command, run->arena, &details) == 0;
 	job->reason = job->executable ? REASON_NONE : REASON_INVALID_FIELD;
-	result_describe(&job->result, &job->command);
+	result_describe(&job->result, command);
 }
 
 static void execute(struct run *run, size_t n)

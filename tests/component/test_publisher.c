@@ -530,7 +530,7 @@ static void test_result_of_an_accepted_command(void **state)
 						 HEADER("tracestate", "vendor=1,other=2") };
 	struct reading results, dead_letters;
 	struct job job = accepted();
-	struct result result;
+	struct command_result result;
 	struct fault fault;
 
 	(void)state;
@@ -551,7 +551,7 @@ static void test_result_of_an_accepted_command(void **state)
 					     &fault), 0);
 	assert_string_equal(result.trace_id, "trace-1");
 	assert_true(result.success);
-	assert_string_equal(result.data->id, "0123456789abcdef01234567");
+	assert_string_equal(result.campaign->id, "0123456789abcdef01234567");
 	assert_int_equal(result.command_partition, 2);
 	assert_int_equal(result.command_offset, 41);
 	free_both(&results, &dead_letters);

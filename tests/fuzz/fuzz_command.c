@@ -49,9 +49,9 @@ static void check(int condition)
 		abort();
 }
 
-static void check_again(const struct command *command)
+static void check_again(const struct duplicate_command *command)
 {
-	struct command again;
+	struct duplicate_command again;
 	enum reason reason;
 	struct fault fault;
 	const void *value, *second;
@@ -65,8 +65,8 @@ static void check_again(const struct command *command)
 
 static void check_value(const uint8_t *value, size_t size)
 {
-	struct command command;
-	struct result result;
+	struct duplicate_command command;
+	struct command_result result;
 	enum reason reason;
 	struct fault fault;
 	const char *details;

@@ -291,7 +291,7 @@ static inline void digest_key(const char *key, uint8_t digest[DIGEST_BYTES])
 	SHA256((const unsigned char *)key, strlen(key), digest);
 }
 
-static inline void split_leads(struct command *command, const char *leads)
+static inline void split_leads(struct duplicate_command *command, const char *leads)
 {
 	size_t n = 1;
 	const char **ids;
@@ -312,26 +312,28 @@ static inline void split_leads(struct command *command, const char *leads)
 static inline struct job *make_command(struct spec spec)
 {
 	struct job *job = arena_alloc(fx.arena, sizeof *job);
+	struct duplicate_command *command = arena_alloc(fx.arena, sizeof *command);
 	const char *details;
 
-	job->command = (struct command){
-		.trace_id = spec.trace ? spec.trace : arena_printf(fx.arena, "trace-%u", ++fx.traces),
-		.account_group_id = spec.group ? spec.group : AG,
+	*command = (struct duplicate_command){
+		.head.trace_id = spec.trace ? spec.trace : arena_printf(fx.arena, "trace-%u", ++fx.traces),
+		.head.account_group_id = spec.group ? spec.group : AG,
 		.campaign_id = spec.campaign ? spec.campaign : RUNNING,
 		.audience_id = spec.audience ? spec.audience : "aud_list",
 		.name = spec.name,
-		.has_key = !spec.no_key,
-		.has_expiry = spec.expires_ms != 0,
-		.expires_at_ms = spec.expires_ms,
+		.head.has_key = !spec.no_key,
+		.head.has_expiry = spec.expires_ms != 0,
+		.head.expires_at_ms = spec.expires_ms,
 	};
-	digest_key(spec.key ? spec.key : "demo-key-full", job->command.key_digest);
+	digest_key(spec.key ? spec.key : "demo-key-full", command->head.key_digest);
 	if (spec.leads)
-		split_leads(&job->command, spec.leads);
-	if (command_check(&job->command, fx.arena, &details) < 0)
+		split_leads(command, spec.leads);
+	if (command_check(command, fx.arena, &details) < 0)
 		fail_msg("%s", details);
 	job->record.timestamp_ms = spec.stamp_ms ? spec.stamp_ms : -1;
 	job->executable = true;
-	result_describe(&job->result, &job->command);
+	job->command = &command->head;
+	result_describe(&job->result, command);
 	return job;
 }
 
@@ -352,7 +354,7 @@ static inline void assert_draft_is_there(const struct job *job)
 		"auto_cancel_on_message_received, coalesce(outreach_language, '(null)'), "
 		"(extract(epoch FROM created_at) * 1000)::bigint, (extract(epoch FROM updated_at) * 1000)::bigint "
 		"FROM campaigns WHERE account_group_id = $1 AND trace_id = $2 AND deleted_at IS NULL";
-	const char *values[] = { job->command.account_group_id, job->command.trace_id };
+	const char *values[] = { job->command->account_group_id, job->command->trace_id };
 	const struct campaign *data = job->result.data;
 	PGresult *row = PQexecParams(fx.admin, sql, 2, NULL, values, NULL, NULL, 0);
 
@@ -376,9 +378,9 @@ static inline const char *draft_of(const struct job *job)
 	char digest[2 * DIGEST_BYTES + 1];
 
 	for (size_t i = 0; i < DIGEST_BYTES; i++)
-		sprintf(digest + 2 * i, "%02x", job->command.digest[i]);
+		sprintf(digest + 2 * i, "%02x", job->command->digest[i]);
 	return ask("SELECT id FROM campaigns WHERE account_group_id = '%s' AND trace_id = '%s' AND command_digest = '\\x%s'",
-		   job->command.account_group_id, job->command.trace_id, digest);
+		   job->command->account_group_id, job->command->trace_id, digest);
 }
 
 /* I3: success if and only if the draft of this very command is there. */
@@ -389,7 +391,7 @@ static inline void assert_agrees(const struct job *job)
 		assert_int_equal(job->result.http_status, 201);
 		assert_draft_is_there(job);
 	} else if (job->executable && draft_of(job)[0] != '\0' && job->reason != REASON_DRAFT_DELETED) {
-		fail_msg("%s was refused (%s) and has a draft", job->command.trace_id, job->result.reason);
+		fail_msg("%s was refused (%s) and has a draft", job->command->trace_id, job->result.reason);
 	}
 }
 
@@ -425,10 +427,10 @@ static inline struct job *execute_one(struct job *job)
 static inline void assert_created(const struct job *job)
 {
 	if (!job->result.success)
-		fail_msg("%s: %s %s", job->command.trace_id, job->result.reason, job->result.error_details);
+		fail_msg("%s: %s %s", job->command->trace_id, job->result.reason, job->result.error_details);
 	assert_false(job->result.draft_existed);
-	assert_string_equal(job->result.data->status, "draft");
-	assert_int_equal(strspn(job->result.data->id, "0123456789abcdef"), CAMPAIGN_ID_CHARS);
+	assert_string_equal(job->result.campaign->status, "draft");
+	assert_int_equal(strspn(job->result.campaign->id, "0123456789abcdef"), CAMPAIGN_ID_CHARS);
 }
 
 static inline void assert_refused(const struct job *job, enum reason reason, const char *details)
@@ -436,7 +438,7 @@ static inline void assert_refused(const struct job *job, enum reason reason, con
 	const struct reason_info *info = reason_info(reason);
 
 	if (job->result.success || job->reason != reason)
-		fail_msg("%s: wanted %s, got %s", job->command.trace_id, info->word, reason_info(job->reason)->word);
+		fail_msg("%s: wanted %s, got %s", job->command->trace_id, info->word, reason_info(job->reason)->word);
 	assert_int_equal(job->result.http_status, info->http_status);
 	assert_string_equal(job->result.error_code, info->code);
 	assert_string_equal(job->result.reason, info->word);
@@ -448,7 +450,7 @@ static inline void assert_refused(const struct job *job, enum reason reason, con
 static inline const char *leads_of(const struct job *job)
 {
 	return ask("SELECT array_to_string(selected_leads, ' ') FROM campaigns WHERE account_group_id = '%s' AND trace_id = '%s'",
-		   job->command.account_group_id, job->command.trace_id);
+		   job->command->account_group_id, job->command->trace_id);
 }
 
 static inline int reset_arena(void **state)

@@ -31,13 +31,13 @@ static void test_name_and_leads_given(void **state)
 
 	(void)state;
 	assert_created(job);
-	assert_string_equal(job->result.data->name, name);
-	assert_null(job->result.data->description);
-	assert_null(job->result.data->outreach_language);
-	assert_int_equal(job->result.data->selected_lead_count, 2);
+	assert_string_equal(job->result.campaign->name, name);
+	assert_null(job->result.campaign->description);
+	assert_null(job->result.campaign->outreach_language);
+	assert_int_equal(job->result.campaign->selected_lead_count, 2);
 	assert_string_equal(leads_of(job), "lead_03 lead_07");
 	job = execute_one(COMMAND(.campaign = PLAIN));
-	assert_string_equal(job->result.data->name, "Événement d'automne \"été\" 🍂");
+	assert_string_equal(job->result.campaign->name, "Événement d'automne \"été\" 🍂");
 }
 
 static void test_folder_is_the_union_of_its_lists(void **state)
@@ -47,7 +47,7 @@ static void test_folder_is_the_union_of_its_lists(void **state)
 	(void)state;
 	EXECUTE(all, some);
 	assert_created(all);
-	assert_int_equal(all->result.data->selected_lead_count, 15);
+	assert_int_equal(all->result.campaign->selected_lead_count, 15);
 	assert_string_equal(leads_of(all), "lead_01 lead_02 lead_03 lead_04 lead_05 lead_06 lead_07 lead_08 lead_09 lead_10 lead_11 "
 					   "lead_12 lead_13 lead_14 lead_15");
 	assert_created(some);
@@ -62,9 +62,9 @@ static void test_empty_audiences_are_allowed(void **state)
 	(void)state;
 	EXECUTE(list, folder, wanted);
 	assert_created(list);
-	assert_int_equal(list->result.data->selected_lead_count, 0);
+	assert_int_equal(list->result.campaign->selected_lead_count, 0);
 	assert_created(folder);
-	assert_int_equal(folder->result.data->selected_lead_count, 0);
+	assert_int_equal(folder->result.campaign->selected_lead_count, 0);
 	assert_refused(wanted, REASON_LEAD_NOT_IN_AUDIENCE, "leadIds not in audience aud_empty_folder: lead_01");
 }
 
@@ -96,9 +96,9 @@ static void test_batch_keeps_its_order_and_isolates_its_commands(void **state)
 		if (!jobs[i]->executable)
 			assert_true(jobs[i]->result.processed_at_ms > 0 && !jobs[i]->result.success && !jobs[i]->result.error_code);
 		else if (i % 4 == 0)
-			assert_int_equal(jobs[i]->result.data->selected_lead_count, 5);
+			assert_int_equal(jobs[i]->result.campaign->selected_lead_count, 5);
 		else if (i % 4 == 1)
-			assert_int_equal(jobs[i]->result.data->selected_lead_count, 7);
+			assert_int_equal(jobs[i]->result.campaign->selected_lead_count, 7);
 		else
 			assert_refused(jobs[i], i % 4 == 2 ? REASON_AUDIENCE_NOT_FOUND : REASON_KEY_MISSING, NULL);
 	}
@@ -126,16 +126,16 @@ static void test_same_command_finds_its_draft(void **state)
 	assert_created(first);
 	second = execute_one(COMMAND(.trace = "again", .leads = "lead_01 lead_02 lead_01"));
 	assert_true(second->result.success && second->result.draft_existed);
-	assert_string_equal(second->result.data->id, first->result.data->id);
+	assert_string_equal(second->result.campaign->id, first->result.campaign->id);
 	assert_string_equal(ask("SELECT sum(rate_tat_us) FROM api_key_account_groups"), tat);
 	run_sql("UPDATE campaigns SET name = 'renamed', status = 'running', started_at = '2026-05-01T00:00:00.007Z', "
 		"rate_limited_until = '2026-05-02T00:00:00.999Z', updated_at = '2026-05-01T00:00:00.007Z', selected_lead_count = 1, "
 		"description = NULL, outreach_language = NULL, include_conversation_history = false WHERE trace_id = 'again'");
 	second = execute_one(COMMAND(.trace = "again", .leads = "lead_01 lead_02"));
-	assert_string_equal(second->result.data->name, "renamed");
-	assert_string_equal(second->result.data->status, "running");
-	assert_null(second->result.data->description);
-	assert_true(second->result.data->started_at_ms == 1777593600007 && second->result.data->rate_limited_until_ms == 1777680000999);
+	assert_string_equal(second->result.campaign->name, "renamed");
+	assert_string_equal(second->result.campaign->status, "running");
+	assert_null(second->result.campaign->description);
+	assert_true(second->result.campaign->started_at_ms == 1777593600007 && second->result.campaign->rate_limited_until_ms == 1777680000999);
 	assert_string_equal(ask("SELECT count(*) FROM campaigns WHERE trace_id = 'again'"), "1");
 }
 
@@ -204,7 +204,7 @@ static void test_same_trace_in_two_account_groups(void **state)
 	EXECUTE(acme, beta);
 	assert_created(acme);
 	assert_created(beta);
-	assert_string_not_equal(acme->result.data->id, beta->result.data->id);
+	assert_string_not_equal(acme->result.campaign->id, beta->result.campaign->id);
 }
 
 /* ---- rules 3 to 6 ---- */
@@ -217,7 +217,7 @@ static void test_expiry_by_the_server_clock(void **state)
 	(void)state;
 	EXECUTE(late, early);
 	assert_refused(late, REASON_EXPIRED,
-		       arena_printf(fx.arena, "expiresAt %s had passed", clock_format(late->command.expires_at_ms, at)));
+		       arena_printf(fx.arena, "expiresAt %s had passed", clock_format(late->command->expires_at_ms, at)));
 	assert_created(early);
 }
 
@@ -495,7 +495,7 @@ static void test_leads_with_the_looks_of_sql(void **state)
 	run_sql("INSERT INTO audience_leads SELECT '" AG "', 'null', unnest('{\"NULL\",\"null\",-}'::text[])");
 	job = execute_one(COMMAND(.audience = "null", .leads = "null NULL -"));
 	assert_created(job);
-	assert_int_equal(job->result.data->selected_lead_count, 3);
+	assert_int_equal(job->result.campaign->selected_lead_count, 3);
 }
 
 /* The hint only chooses the way: either way finds the same. */
@@ -573,11 +573,11 @@ static void test_huge_audiences(void **state)
 	assert_true(clock_monotonic_ms() - start_ms < 10000);
 	assert_refused(jobs[0], REASON_AUDIENCE_TOO_LARGE, "audience big has more than 50000 leads; name the leads in leadIds");
 	assert_created(jobs[1]);
-	assert_int_equal(jobs[1]->result.data->selected_lead_count, LEADS_CAP);
+	assert_int_equal(jobs[1]->result.campaign->selected_lead_count, LEADS_CAP);
 	assert_refused(jobs[2], REASON_AUDIENCE_TOO_LARGE, NULL);
 	assert_refused(jobs[3], REASON_AUDIENCE_TOO_LARGE, NULL);
 	assert_created(jobs[4]);
-	assert_int_equal(jobs[4]->result.data->selected_lead_count, 30000);
+	assert_int_equal(jobs[4]->result.campaign->selected_lead_count, 30000);
 	assert_created(jobs[5]);
 }
 
@@ -594,7 +594,7 @@ static void test_ten_thousand_lead_ids(void **state)
 	EXECUTE(good, folder, bad);
 	assert_true(clock_monotonic_ms() - start_ms < 5000);
 	assert_created(good);
-	assert_int_equal(good->result.data->selected_lead_count, 10000);
+	assert_int_equal(good->result.campaign->selected_lead_count, 10000);
 	assert_created(folder);
 	assert_refused(bad, REASON_LEAD_NOT_IN_AUDIENCE, "leadIds not in audience half_1: big_30001, big_30002, big_30003, "
 							 "big_30004, big_30005 and 9990 more");

@@ -914,18 +914,20 @@ static void fill_race(struct racer *racer, int batch, struct job **order)
 {
 	for (int i = 0; i < RACE_BATCH; i++) {
 		struct job *job = &racer->jobs[batch * RACE_BATCH + i];
+		struct duplicate_command *command = arena_alloc(racer->arena, sizeof *command);
 		const char *details;
 
-		job->command = (struct command){
-			.trace_id = arena_printf(racer->arena, "race-%d-%d", batch, i),
-			.account_group_id = AG,
+		*command = (struct duplicate_command){
+			.head.trace_id = arena_printf(racer->arena, "race-%d-%d", batch, i),
+			.head.account_group_id = AG,
 			.campaign_id = PLAIN,
 			.audience_id = "aud_empty",
-			.has_key = true,
+			.head.has_key = true,
 		};
-		digest_key(racer->key, job->command.key_digest);
-		if (command_check(&job->command, racer->arena, &details) < 0)
+		digest_key(racer->key, command->head.key_digest);
+		if (command_check(command, racer->arena, &details) < 0)
 			abort();
+		job->command = &command->head;
 		job->record.timestamp_ms = -1;
 		job->executable = true;
 		order[(i + racer->number * 13) % RACE_BATCH] = job; /* each in another order */

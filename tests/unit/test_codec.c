@@ -42,31 +42,31 @@ static int tear_down(void **state)
 
 static const char *const leads[] = { "lead-2", "lead-1", "", "lead-1" };
 
-static struct command full_command(void)
+static struct duplicate_command full_command(void)
 {
-	struct command command = {
-		.trace_id = "trace-1",
-		.account_group_id = "group-1",
+	struct duplicate_command command = {
+		.head.trace_id = "trace-1",
+		.head.account_group_id = "group-1",
 		.campaign_id = "65a000000000000000000001",
 		.name = "Sp\xc3\xa4te Antwort \xf0\x9f\x99\x82",
 		.audience_id = "aud-1",
 		.lead_ids = (const char **)leads,
 		.lead_count = COUNT(leads),
-		.has_key = true,
-		.issued_at_ms = 1700000000000,
-		.has_expiry = true,
-		.expires_at_ms = -1,
+		.head.has_key = true,
+		.head.issued_at_ms = 1700000000000,
+		.head.has_expiry = true,
+		.head.expires_at_ms = -1,
 	};
 
 	for (int i = 0; i < DIGEST_BYTES; i++)
-		command.key_digest[i] = (uint8_t)(i * 9);
+		command.head.key_digest[i] = (uint8_t)(i * 9);
 	return command;
 }
 
-static struct command least_command(void)
+static struct duplicate_command least_command(void)
 {
-	return (struct command){
-		.trace_id = "", .account_group_id = "g", .campaign_id = "c", .audience_id = "a", .issued_at_ms = INT64_MIN
+	return (struct duplicate_command){
+		.head.trace_id = "", .head.account_group_id = "g", .campaign_id = "c", .audience_id = "a", .head.issued_at_ms = INT64_MIN
 	};
 }
 
@@ -77,10 +77,10 @@ static void assert_same_text(const char *a, const char *b)
 		assert_string_equal(a, b);
 }
 
-static void assert_same_command(const struct command *a, const struct command *b)
+static void assert_same_command(const struct duplicate_command *a, const struct duplicate_command *b)
 {
-	assert_same_text(a->trace_id, b->trace_id);
-	assert_same_text(a->account_group_id, b->account_group_id);
+	assert_same_text(a->head.trace_id, b->head.trace_id);
+	assert_same_text(a->head.account_group_id, b->head.account_group_id);
 	assert_same_text(a->campaign_id, b->campaign_id);
 	assert_same_text(a->name, b->name);
 	assert_same_text(a->audience_id, b->audience_id);
@@ -88,15 +88,15 @@ static void assert_same_command(const struct command *a, const struct command *b
 	assert_int_equal(a->lead_count, b->lead_count);
 	for (size_t i = 0; i < a->lead_count; i++)
 		assert_string_equal(a->lead_ids[i], b->lead_ids[i]);
-	assert_int_equal(a->has_key, b->has_key);
-	assert_memory_equal(a->key_digest, b->key_digest, DIGEST_BYTES);
-	assert_int_equal(a->issued_at_ms, b->issued_at_ms);
-	assert_int_equal(a->has_expiry, b->has_expiry);
-	assert_int_equal(a->expires_at_ms, b->expires_at_ms);
+	assert_int_equal(a->head.has_key, b->head.has_key);
+	assert_memory_equal(a->head.key_digest, b->head.key_digest, DIGEST_BYTES);
+	assert_int_equal(a->head.issued_at_ms, b->head.issued_at_ms);
+	assert_int_equal(a->head.has_expiry, b->head.has_expiry);
+	assert_int_equal(a->head.expires_at_ms, b->head.expires_at_ms);
 }
 
 /* Decodes a copy that is exactly as large as size: AddressSanitizer finds a read beyond it. */
-static int decode(struct codec *with, const void *data, size_t size, struct command *command, enum reason *reason,
+static int decode(struct codec *with, const void *data, size_t size, struct duplicate_command *command, enum reason *reason,
 		  struct fault *fault)
 {
 	struct bytes copy = { 0 };
@@ -110,7 +110,7 @@ static int decode(struct codec *with, const void *data, size_t size, struct comm
 
 static void assert_refused(const void *data, size_t size, enum reason wanted, const char *message)
 {
-	struct command command;
+	struct duplicate_command command;
 	enum reason reason = REASON_NONE;
 	struct fault fault = { 0 };
 
@@ -122,9 +122,9 @@ static void assert_refused(const void *data, size_t size, enum reason wanted, co
 		fail_msg("%s, wanted: %s", fault.msg, message);
 }
 
-static struct command decoded(struct codec *with, const struct bytes *bytes)
+static struct duplicate_command decoded(struct codec *with, const struct bytes *bytes)
 {
-	struct command command;
+	struct duplicate_command command;
 	enum reason reason;
 	struct fault fault;
 
@@ -133,7 +133,7 @@ static struct command decoded(struct codec *with, const struct bytes *bytes)
 	return command;
 }
 
-static struct bytes encoded(const struct command *command)
+static struct bytes encoded(const struct duplicate_command *command)
 {
 	struct bytes bytes = { 0 };
 	struct fault fault;
@@ -168,7 +168,7 @@ static uint64_t command_fingerprint(void)
 
 static void commands_round_trip(void **state)
 {
-	struct command commands[] = { full_command(), least_command(), full_command(), full_command() };
+	struct duplicate_command commands[] = { full_command(), least_command(), full_command(), full_command() };
 
 	(void)state;
 	commands[2].lead_count = 0; /* an empty array is not null */
@@ -176,7 +176,7 @@ static void commands_round_trip(void **state)
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < COUNT(commands); i++) {
 			struct bytes bytes = encoded(&commands[i]);
-			struct command command = decoded(codec, &bytes);
+			struct duplicate_command command = decoded(codec, &bytes);
 
 			assert_same_command(&command, &commands[i]);
 			free_bytes(&bytes);
@@ -187,13 +187,13 @@ static void commands_round_trip(void **state)
 
 static void encodes_as_the_specification_says(void **state)
 {
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes bytes = encoded(&command), wanted = { 0 };
 
 	(void)state;
 	put_single_object(&wanted, command_fingerprint());
-	put_text(&wanted, command.trace_id);
-	put_text(&wanted, command.account_group_id);
+	put_text(&wanted, command.head.trace_id);
+	put_text(&wanted, command.head.account_group_id);
 	put_text(&wanted, command.campaign_id);
 	put_long(&wanted, 1);
 	put_text(&wanted, command.name);
@@ -204,10 +204,10 @@ static void encodes_as_the_specification_says(void **state)
 		put_text(&wanted, leads[i]);
 	put_long(&wanted, 0);
 	put_long(&wanted, 1);
-	put_raw(&wanted, command.key_digest, DIGEST_BYTES);
-	put_long(&wanted, command.issued_at_ms);
+	put_raw(&wanted, command.head.key_digest, DIGEST_BYTES);
+	put_long(&wanted, command.head.issued_at_ms);
 	put_long(&wanted, 1);
-	put_long(&wanted, command.expires_at_ms);
+	put_long(&wanted, command.head.expires_at_ms);
 	assert_int_equal(bytes.size, wanted.size);
 	assert_memory_equal(bytes.data, wanted.data, wanted.size);
 	free_bytes(&bytes);
@@ -218,7 +218,7 @@ static void refuses_to_encode_what_nobody_could_read(void **state)
 {
 	char *long_text = calloc(1, GUARD_STRING_MAX + 2);
 	const char **many = calloc(20, sizeof *many);
-	struct command command;
+	struct duplicate_command command;
 	const void *value;
 	size_t size;
 	struct fault fault;
@@ -252,9 +252,9 @@ static void refuses_to_encode_what_nobody_could_read(void **state)
 	arena_reset(arena);
 }
 
-static struct result error_result(void)
+static struct command_result error_result(void)
 {
-	struct result result = {
+	struct command_result result = {
 		.trace_id = "trace-1", .command_topic = "commands", .command_partition = 7, .command_offset = INT64_MAX,
 		.command_timestamp_ms = 1700000000001, .processed_at_ms = 1700000000002,
 	};
@@ -277,9 +277,9 @@ static const struct campaign *full_campaign(void)
 	return &campaign;
 }
 
-static struct result success_result(const struct campaign *campaign)
+static struct command_result success_result(const struct campaign *campaign)
 {
-	struct result result = error_result();
+	struct command_result result = error_result();
 
 	result_accept(&result, campaign, true);
 	result.account_group_id = "group-1";
@@ -310,7 +310,7 @@ static void assert_same_campaign(const struct campaign *a, const struct campaign
 	assert_int_equal(a->rate_limited_until_ms, b->rate_limited_until_ms);
 }
 
-static void assert_same_result(const struct result *a, const struct result *b)
+static void assert_same_result(const struct command_result *a, const struct command_result *b)
 {
 	assert_same_text(a->trace_id, b->trace_id);
 	assert_int_equal(a->success, b->success);
@@ -341,12 +341,12 @@ static void assert_same_result(const struct result *a, const struct result *b)
 static void results_round_trip(void **state)
 {
 	static const struct campaign least = { .id = "", .name = "", .status = "" };
-	struct result results[] = { error_result(), success_result(full_campaign()), success_result(&least), error_result() };
+	struct command_result results[] = { error_result(), success_result(full_campaign()), success_result(&least), error_result() };
 
 	(void)state;
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < COUNT(results); i++) {
-			struct result result;
+			struct command_result result;
 			struct fault fault;
 			const void *value;
 			size_t size;
@@ -362,7 +362,7 @@ static void results_round_trip(void **state)
 
 static void results_keep_the_envelopes_promise(void **state)
 {
-	struct result result = error_result();
+	struct command_result result = error_result();
 	struct fault fault;
 	const void *value;
 	size_t size;
@@ -382,9 +382,9 @@ static void results_keep_the_envelopes_promise(void **state)
 
 static void tells_kinds_of_unreadable_records_apart(void **state)
 {
-	struct command command = least_command();
+	struct duplicate_command command = least_command();
 	struct bytes bytes = encoded(&command), large = { calloc(1, RECORD_SIZE_MAX + 1), RECORD_SIZE_MAX + 1 };
-	struct result result = error_result();
+	struct command_result result = error_result();
 	enum reason reason = REASON_NONE;
 	struct fault fault;
 	const void *value;
@@ -411,7 +411,7 @@ static void tells_kinds_of_unreadable_records_apart(void **state)
 
 static void reads_confluents_framing(void **state)
 {
-	struct command command = full_command(), again;
+	struct duplicate_command command = full_command(), again;
 	struct bytes bytes = encoded(&command), framed = { 0 };
 	struct fault fault;
 
@@ -438,7 +438,7 @@ static void remove_file(const char *name);
 
 static void reads_an_id_that_names_a_file(void **state)
 {
-	struct command command = full_command(), again;
+	struct duplicate_command command = full_command(), again;
 	struct bytes bytes = encoded(&command), framed = { 0 };
 	struct fault fault;
 	struct codec *with;
@@ -464,7 +464,7 @@ static void reads_an_id_that_names_a_file(void **state)
 
 static void refuses_every_truncation_and_extra_bytes(void **state)
 {
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes bytes = encoded(&command);
 	size_t before = 0;
 
@@ -546,7 +546,7 @@ static void refuses_a_million_leads_before_it_allocates(void **state)
 {
 	struct bytes empty = many_leads(1000000, ""), some = many_leads(100001, "lead-1");
 	size_t before = allocated_bytes();
-	struct command command;
+	struct duplicate_command command;
 	enum reason reason;
 	struct fault fault;
 
@@ -563,12 +563,12 @@ static void refuses_a_million_leads_before_it_allocates(void **state)
 static void leaves_too_many_leads_to_rule_1(void **state)
 {
 	struct bytes bytes = many_leads(LEADS_MAX + 1, "lead-1");
-	struct command command = decoded(codec, &bytes);
+	struct duplicate_command command = decoded(codec, &bytes);
 	const char *details;
 
 	(void)state;
 	assert_int_equal(command.lead_count, LEADS_MAX + 1);
-	assert_string_equal(command.trace_id, "trace-1");
+	assert_string_equal(command.head.trace_id, "trace-1");
 	assert_int_equal(command_check(&command, arena, &details), -1);
 	assert_string_equal(details, "leadIds has 10001 ids: at most 10000");
 	free_bytes(&bytes);
@@ -602,7 +602,7 @@ static void memory_stays_flat(void **state)
 	before = allocated_bytes();
 	for (size_t round = 0; round < 150; round++) {
 		struct bytes bytes = round % 50 == 0 ? many_leads(99000, "") : one_long_lead(500, round);
-		struct command command = decoded(codec, &bytes);
+		struct duplicate_command command = decoded(codec, &bytes);
 
 		assert_true(command.lead_count == 99000 || command.lead_count == 500);
 		free_bytes(&bytes);
@@ -690,21 +690,21 @@ static uint64_t fingerprint_of(const char *json)
 static void check_newest(struct codec *with, const struct bytes *bytes)
 {
 	const char *ids[] = { "x", "y" };
-	struct command command = decoded(with, bytes), wanted = {
-		.trace_id = "trace-1", .account_group_id = "group-1", .campaign_id = "campaign-1", .audience_id = "aud-1",
-		.name = "a name", .lead_ids = ids, .lead_count = 2, .has_key = true, .issued_at_ms = 77, .has_expiry = true,
-		.expires_at_ms = -4,
+	struct duplicate_command command = decoded(with, bytes), wanted = {
+		.head.trace_id = "trace-1", .head.account_group_id = "group-1", .campaign_id = "campaign-1", .audience_id = "aud-1",
+		.name = "a name", .lead_ids = ids, .lead_count = 2, .head.has_key = true, .head.issued_at_ms = 77, .head.has_expiry = true,
+		.head.expires_at_ms = -4,
 	};
 
 	for (int i = 0; i < DIGEST_BYTES; i++)
-		wanted.key_digest[i] = (uint8_t)i;
+		wanted.head.key_digest[i] = (uint8_t)i;
 	assert_same_command(&command, &wanted);
 }
 
 static void reads_older_and_newer_writers_from_a_folder(void **state)
 {
 	struct bytes old = { 0 }, new = { 0 };
-	struct command command, wanted = least_command();
+	struct duplicate_command command, wanted = least_command();
 	struct codec *with;
 	struct fault fault;
 
@@ -831,7 +831,7 @@ static void reads_results_of_newer_workers(void **state)
 	const char *from = "{\"name\": \"id\", \"type\": \"string\"},", *at = strstr(result_schema_json, from);
 	const char *more = PLAIN("tags", "{\"type\": \"map\", \"values\": {\"type\": \"array\", \"items\": \"string\"}}") ",";
 	struct bytes bytes = { 0 };
-	struct result wanted = success_result(full_campaign()), result;
+	struct command_result wanted = success_result(full_campaign()), result;
 	struct fault fault;
 	char json[10000];
 	const void *value;
@@ -872,7 +872,7 @@ static uint64_t next_random(void)
 /* Whatever is let through must obey its types: it can be encoded, and is the same when decoded again. */
 static bool check_mutant(const struct bytes *mutant)
 {
-	struct command command, again;
+	struct duplicate_command command, again;
 	enum reason reason = REASON_NONE;
 	struct fault fault = { 0 };
 	const char *details;
@@ -895,7 +895,7 @@ static bool check_mutant(const struct bytes *mutant)
 
 static void every_byte_may_have_every_value(void **state)
 {
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes bytes = encoded(&command);
 	size_t accepted = 0;
 
@@ -940,7 +940,7 @@ static void mutate(struct bytes *bytes)
 static void random_mutations_do_no_harm(void **state)
 {
 	const char *seed = getenv("SEED");
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes seeds[2] = { encoded(&command) };
 	struct fault fault;
 	size_t accepted = 0, n = 30000;

@@ -28,19 +28,19 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static struct command good_command(void)
+static struct duplicate_command good_command(void)
 {
-	return (struct command){
-		.trace_id = "trace-1",
-		.account_group_id = "group-1",
+	return (struct duplicate_command){
+		.head.trace_id = "trace-1",
+		.head.account_group_id = "group-1",
 		.campaign_id = "65a000000000000000000001",
 		.audience_id = "aud-1",
-		.issued_at_ms = 1700000000000,
+		.head.issued_at_ms = 1700000000000,
 	};
 }
 
 /* NULL if the command passes rule 1. */
-static const char *check(struct command *command)
+static const char *check(struct duplicate_command *command)
 {
 	const char *details = "never set";
 
@@ -52,7 +52,7 @@ static const char *check(struct command *command)
 	return details;
 }
 
-static void assert_details(struct command command, const char *expected)
+static void assert_details(struct duplicate_command command, const char *expected)
 {
 	const char *details = check(&command);
 
@@ -90,7 +90,7 @@ static void tells_well_formed_ids(void **state)
 
 static void names_the_first_malformed_id(void **state)
 {
-	struct command command = good_command();
+	struct duplicate_command command = good_command();
 
 	(void)state;
 	assert_null(check(&command));
@@ -98,9 +98,9 @@ static void names_the_first_malformed_id(void **state)
 	assert_details(command, "audienceId is not a well-formed id: 1 to 64 of A-Z a-z 0-9 _ -");
 	command.campaign_id = NULL;
 	assert_details(command, "campaignId is missing");
-	command.account_group_id = "";
+	command.head.account_group_id = "";
 	assert_details(command, "accountGroupId is not a well-formed id: 1 to 64 of A-Z a-z 0-9 _ -");
-	command.trace_id = "sk_live_4242";
+	command.head.trace_id = "sk_live_4242";
 	assert_details(command, "traceId is not a well-formed id: it begins with sk_, as an API key does");
 }
 
@@ -135,7 +135,7 @@ static void judges_names(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct command command = good_command();
+		struct duplicate_command command = good_command();
 
 		command.name = cases[i].name;
 		if (cases[i].details)
@@ -147,7 +147,7 @@ static void judges_names(void **state)
 
 static void counts_characters_not_bytes(void **state)
 {
-	struct command command = good_command();
+	struct duplicate_command command = good_command();
 	char name[4 * (NAME_MAX_CHARS + 1) + 1] = "";
 
 	(void)state;
@@ -162,7 +162,7 @@ static void counts_characters_not_bytes(void **state)
 static void judges_leads(void **state)
 {
 	static const char *ids[LEADS_MAX + 1];
-	struct command command = good_command();
+	struct duplicate_command command = good_command();
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(ids); i++)
@@ -188,7 +188,7 @@ static void sorts_leads_bytewise_and_drops_duplicates(void **state)
 {
 	static const char *const sorted[] = { "-", "0", "A", "B", "_", "a", "aa", "b" };
 	const char *ids[] = { "b", "a", "aa", "b", "A", "_", "-", "0", "a", "B", "b" };
-	struct command command = good_command();
+	struct duplicate_command command = good_command();
 
 	(void)state;
 	command.lead_ids = ids;
@@ -215,24 +215,24 @@ static void pins_the_digest(void **state)
 		0x88, 0x95, 0x51, 0x53, 0x28, 0x32, 0x7d, 0xaf, 0x8a, 0xcb, 0x9d, 0x87, 0xb3, 0xac, 0x31, 0x07,
 	};
 	const char *ids[] = { "lead-b", "lead-a", "LEAD_c", "lead-a" };
-	struct command command = good_command();
+	struct duplicate_command command = good_command();
 
 	(void)state;
 	assert_null(check(&command));
-	assert_memory_equal(command.digest, least, DIGEST_BYTES);
+	assert_memory_equal(command.head.digest, least, DIGEST_BYTES);
 	command.name = "Sp\xc3\xa4te Antwort \xf0\x9f\x99\x82";
 	command.lead_ids = ids;
 	command.lead_count = COUNT(ids);
-	command.has_key = true;
-	memcpy(command.key_digest, key_digest, DIGEST_BYTES);
+	command.head.has_key = true;
+	memcpy(command.head.key_digest, key_digest, DIGEST_BYTES);
 	assert_null(check(&command));
-	assert_memory_equal(command.digest, full, DIGEST_BYTES);
+	assert_memory_equal(command.head.digest, full, DIGEST_BYTES);
 }
 
 static void digest_tells_commands_apart(void **state)
 {
 	const char *one[] = { "x" }, *two[] = { "x", "y" };
-	struct command commands[9];
+	struct duplicate_command commands[9];
 	uint8_t digests[COUNT(commands)][DIGEST_BYTES];
 
 	(void)state;
@@ -245,9 +245,9 @@ static void digest_tells_commands_apart(void **state)
 	commands[3].lead_count = 1;
 	commands[4].lead_ids = two;
 	commands[4].lead_count = 2;
-	commands[5].has_key = true;
-	commands[6].has_key = true;
-	commands[6].key_digest[31] = 1;
+	commands[5].head.has_key = true;
+	commands[6].head.has_key = true;
+	commands[6].head.key_digest[31] = 1;
 	commands[7].audience_id = "aud-2";
 	commands[8].name = "";
 	for (size_t i = 0; i < COUNT(commands); i++) {
@@ -256,10 +256,10 @@ static void digest_tells_commands_apart(void **state)
 			assert_memory_not_equal(digests[i], digests[k], DIGEST_BYTES);
 	}
 	/* what does not make another command: the trace, the group, the times */
-	commands[0].trace_id = "other";
-	commands[0].account_group_id = "other";
-	commands[0].issued_at_ms = 0;
-	commands[0].has_expiry = true;
+	commands[0].head.trace_id = "other";
+	commands[0].head.account_group_id = "other";
+	commands[0].head.issued_at_ms = 0;
+	commands[0].head.has_expiry = true;
 	command_digest(&commands[0], digests[1]);
 	assert_memory_equal(digests[0], digests[1], DIGEST_BYTES);
 }
@@ -317,11 +317,11 @@ static void lists_every_reason(void **state)
 static void describes_and_refuses_and_accepts(void **state)
 {
 	static const struct campaign campaign = { .id = "65a000000000000000000009" };
-	struct command command = good_command();
-	struct result result = { .trace_id = "from-header", .has_retry_after = true, .draft_existed = true };
+	struct duplicate_command command = good_command();
+	struct command_result result = { .trace_id = "from-header", .has_retry_after = true, .draft_existed = true };
 
 	(void)state;
-	command.trace_id = "sk_secret";
+	command.head.trace_id = "sk_secret";
 	command.audience_id = "<script>";
 	result_describe(&result, &command);
 	assert_string_equal(result.trace_id, "from-header");
@@ -330,7 +330,7 @@ static void describes_and_refuses_and_accepts(void **state)
 	assert_null(result.audience_id);
 	assert_true(result.has_issued_at);
 	assert_int_equal(result.issued_at_ms, 1700000000000);
-	command.trace_id = "trace-1";
+	command.head.trace_id = "trace-1";
 	result_describe(&result, &command);
 	assert_string_equal(result.trace_id, "trace-1");
 

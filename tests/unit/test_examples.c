@@ -65,7 +65,7 @@ static char *read_event(const char *path)
 	return text;
 }
 
-static void parse_event(const char *path, struct result *result)
+static void parse_event(const char *path, struct command_result *result)
 {
 	const char *text = read_event(path);
 	struct fault fault;
@@ -83,7 +83,7 @@ static void test_events_survive_avro(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < events.gl_pathc; i++) {
-		struct result result, decoded;
+		struct command_result result, decoded;
 		const void *value;
 		struct fault fault;
 		size_t size;
@@ -103,7 +103,7 @@ static void test_responses_byte_for_byte(void **state)
 	(void)state;
 	for (size_t i = 0; i < events.gl_pathc; i++) {
 		struct http_response response;
-		struct result result;
+		struct command_result result;
 
 		parse_event(events.gl_pathv[i], &result);
 		result_to_http(&result, arena, &response);
@@ -121,7 +121,7 @@ static void test_they_agree_with_the_table_of_reasons(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < events.gl_pathc; i++) {
-		struct result result;
+		struct command_result result;
 		const struct reason_info *info;
 		enum reason reason;
 
@@ -156,7 +156,7 @@ static void test_kinds_of_success(void **state)
 	(void)state;
 	for (size_t i = 0; i < events.gl_pathc; i++) {
 		const struct campaign *data;
-		struct result result;
+		struct command_result result;
 
 		parse_event(events.gl_pathv[i], &result);
 		data = result.data;

@@ -576,14 +576,14 @@ static int32_t retry_after_s(const struct pg_result *rows, int row)
 static const char *describe_refusal(enum reason reason, const struct job *job, const struct pg_result *rows, int row, int max,
 				    struct arena *arena)
 {
-	const struct command *command = &job->command;
+	const struct duplicate_command *command = (const struct duplicate_command *)job->command;
 	char at[TIME_TEXT_SIZE];
 
 	switch (reason) {
 	case REASON_DRAFT_DELETED:
-		return arena_printf(arena, "the draft of traceId %s has been deleted", command->trace_id);
+		return arena_printf(arena, "the draft of traceId %s has been deleted", command->head.trace_id);
 	case REASON_EXPIRED:
-		return arena_printf(arena, "expiresAt %s had passed", clock_format(command->expires_at_ms, at));
+		return arena_printf(arena, "expiresAt %s had passed", clock_format(command->head.expires_at_ms, at));
 	case REASON_KEY_MISSING:
 		return "apiKeyDigest is missing";
 	case REASON_KEY_UNKNOWN:
@@ -594,17 +594,17 @@ static const char *describe_refusal(enum reason reason, const struct job *job, c
 		return arena_printf(arena, "API key %s lacks campaigns:write", job->key_public_id);
 	case REASON_ACCOUNT_GROUP_DENIED:
 		return arena_printf(arena, "API key %s has no access to account group %s", job->key_public_id,
-				    command->account_group_id);
+				    command->head.account_group_id);
 	case REASON_TRACE_REUSED:
-		return arena_printf(arena, "traceId %s belongs to another command", command->trace_id);
+		return arena_printf(arena, "traceId %s belongs to another command", command->head.trace_id);
 	case REASON_RATE_LIMITED:
 		return arena_printf(arena, "rate limit of %s, burst %d; retry after %d s",
 				    describe_rate(pg_int8(rows, row, COL_EMISSION_US), arena), pg_int4(rows, row, COL_BURST),
 				    retry_after_s(rows, row));
 	case REASON_CAMPAIGN_NOT_FOUND:
-		return arena_printf(arena, "no campaign %s in account group %s", command->campaign_id, command->account_group_id);
+		return arena_printf(arena, "no campaign %s in account group %s", command->campaign_id, command->head.account_group_id);
 	case REASON_AUDIENCE_NOT_FOUND:
-		return arena_printf(arena, "no audience %s in account group %s", command->audience_id, command->account_group_id);
+		return arena_printf(arena, "no audience %s in account group %s", command->audience_id, command->head.account_group_id);
 	case REASON_AUDIENCE_POPULATING:
 		return describe_populating(rows, row, command->audience_id, arena);
 	case REASON_LEAD_NOT_IN_AUDIENCE:
@@ -677,10 +677,10 @@ int store_find_draft(struct store *store, const struct job *job, bool *found, st
 	if (!pg_connected(store->pg))
 		return not_connected(fault);
 	pg_params_reset(&store->params);
-	pg_add_text(&store->params, job->command.account_group_id);
-	pg_add_text(&store->params, job->command.trace_id);
+	pg_add_text(&store->params, job->command->account_group_id);
+	pg_add_text(&store->params, job->command->trace_id);
 	pg_array_begin(&store->params, PG_BYTEA);
-	pg_array_bytes(&store->params, job->command.digest, DIGEST_BYTES);
+	pg_array_bytes(&store->params, job->command->digest, DIGEST_BYTES);
 	pg_array_end(&store->params);
 	if (run_one(store, "written", &result, fault) < 0)
 		return -1;
@@ -694,7 +694,7 @@ static void add_texts(struct pg_params *params, struct job *const *jobs, size_t 
 {
 	pg_array_begin(params, PG_TEXT);
 	for (size_t i = 0; i < n; i++)
-		pg_array_text(params, *(const char *const *)((const char *)&jobs[i]->command + member));
+		pg_array_text(params, *(const char *const *)((const char *)jobs[i]->command + member));
 	pg_array_end(params);
 }
 
@@ -702,14 +702,14 @@ static void add_keys(struct pg_params *params, struct job *const *jobs, size_t n
 {
 	pg_array_begin(params, PG_BYTEA);
 	for (size_t i = 0; i < n; i++)
-		pg_array_bytes(params, jobs[i]->command.has_key ? jobs[i]->command.key_digest : NULL, DIGEST_BYTES);
+		pg_array_bytes(params, jobs[i]->command->has_key ? jobs[i]->command->key_digest : NULL, DIGEST_BYTES);
 	pg_array_end(params);
 }
 
 static void add_lock(struct pg_params *params, struct job *const *jobs, size_t n)
 {
 	pg_params_reset(params);
-	add_texts(params, jobs, n, offsetof(struct command, account_group_id));
+	add_texts(params, jobs, n, offsetof(struct duplicate_command, head.account_group_id));
 	add_keys(params, jobs, n);
 }
 
@@ -725,8 +725,10 @@ static void add_ids_and_leads(struct pg_params *params, struct job *const *jobs,
 	pg_array_end(params);
 	pg_array_begin(params, PG_TEXT);
 	for (size_t i = 0; i < n; i++) {
-		if (jobs[i]->command.lead_ids)
-			pg_array_joined(params, jobs[i]->command.lead_ids, jobs[i]->command.lead_count);
+		const struct duplicate_command *command = (const struct duplicate_command *)jobs[i]->command;
+
+		if (command->lead_ids)
+			pg_array_joined(params, command->lead_ids, command->lead_count);
 		else
 			pg_array_null(params);
 	}
@@ -739,21 +741,21 @@ static void add_commands(struct store *store, struct job *const *jobs, size_t n)
 	struct pg_params *params = &store->params;
 
 	pg_params_reset(params);
-	add_texts(params, jobs, n, offsetof(struct command, trace_id));
-	add_texts(params, jobs, n, offsetof(struct command, account_group_id));
-	add_texts(params, jobs, n, offsetof(struct command, campaign_id));
-	add_texts(params, jobs, n, offsetof(struct command, audience_id));
-	add_texts(params, jobs, n, offsetof(struct command, name));
+	add_texts(params, jobs, n, offsetof(struct duplicate_command, head.trace_id));
+	add_texts(params, jobs, n, offsetof(struct duplicate_command, head.account_group_id));
+	add_texts(params, jobs, n, offsetof(struct duplicate_command, campaign_id));
+	add_texts(params, jobs, n, offsetof(struct duplicate_command, audience_id));
+	add_texts(params, jobs, n, offsetof(struct duplicate_command, name));
 	add_keys(params, jobs, n);
 	add_ids_and_leads(params, jobs, n);
 	pg_array_begin(params, PG_BYTEA);
 	for (size_t i = 0; i < n; i++)
-		pg_array_bytes(params, jobs[i]->command.digest, DIGEST_BYTES);
+		pg_array_bytes(params, jobs[i]->command->digest, DIGEST_BYTES);
 	pg_array_end(params);
 	pg_array_begin(params, PG_INT8);
 	for (size_t i = 0; i < n; i++) {
-		if (jobs[i]->command.has_expiry)
-			pg_array_int8(params, jobs[i]->command.expires_at_ms);
+		if (jobs[i]->command->has_expiry)
+			pg_array_int8(params, jobs[i]->command->expires_at_ms);
 		else
 			pg_array_null(params);
 	}

@@ -292,7 +292,7 @@ static int produce_take_headers(struct publisher *publisher, const char *topic, 
 static int produce_result(struct publisher *publisher, struct codec *codec, const struct job *job, struct arena *arena,
 			  struct fault *fault)
 {
-	const struct result *result = &job->result;
+	const struct command_result *result = &job->result;
 	rd_kafka_headers_t *headers;
 	const void *value;
 	char status[16];
