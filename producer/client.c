@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
 #include "worker/base/arena.h"
 #include "worker/base/clock.h"
 #include "worker/kafka/kafka.h"
@@ -41,7 +42,7 @@ struct client {
 
 struct client *client_new(const struct config *config, struct fault *fault)
 {
-	struct codec *codec = codec_new(config->schemas && *config->schemas ? config->schemas : NULL, fault);
+	struct codec *codec = codec_new(&duplicate_contract, config->schemas && *config->schemas ? config->schemas : NULL, NULL, fault);
 	struct client *client;
 
 	if (codec == NULL)
@@ -328,7 +329,7 @@ int client_submit(struct client *client, const struct duplicate_command *command
 		return -1;
 	if (pending_count(client->pending) >= CLIENT_IN_FLIGHT_MAX)
 		return fault_set(fault, FAULT_RETRY, "%d commands are in flight", CLIENT_IN_FLIGHT_MAX);
-	if (codec_encode_command(client->codec, command, client->arena, &value, &size, fault) != 0)
+	if (codec_encode_command(client->codec, &command->head, client->arena, &value, &size, fault) != 0)
 		return -1;
 	if (client->unacknowledged_bytes > 0 && client->unacknowledged_bytes + size > CLIENT_IN_FLIGHT_BYTES)
 		return fault_set(fault, FAULT_RETRY, "%zu bytes are in flight", client->unacknowledged_bytes);

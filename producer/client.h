@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "schemas/command.h"
+#include "schemas/types.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "schemas/duplicate.h"
 #include "schemas/json.h"
 
 #define READ_BYTES ((size_t)64 * 1024)
@@ -145,7 +146,7 @@ static enum input_state read_line(struct input *input, const char *line, size_t 
 		fault_set(fault, FAULT_REJECT, "%s: the line is longer than %zu bytes", input->place, LINE_BYTES_MAX);
 		return INPUT_BAD;
 	}
-	if (command_from_json(line, size, arena, command, &why) == 0)
+	if (command_from_json(&duplicate_contract, line, size, arena, &command->head, &why) == 0)
 		return INPUT_COMMAND;
 	fault_set(fault, FAULT_REJECT, "%s: %s", input->place, why.msg);
 	return INPUT_BAD;

@@ -4,7 +4,7 @@
 #define INPUT_H
 
 #include "worker/base/arena.h"
-#include "schemas/command.h"
+#include "schemas/types.h"
 #include "worker/base/fault.h"
 
 #define LINE_BYTES_MAX ((size_t)8 * 1024 * 1024) /* the largest command that the worker takes, every character escaped */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/id.h"
 #include "schemas/json.h"
 #include "worker/base/clock.h"
 #include "producer/client.h"
@@ -49,7 +50,7 @@ struct send {
 	struct arena *arena; /* the command at hand, and the line printed */
 	bool has_key, broken, abandoned;
 	uint8_t key_digest[DIGEST_BYTES];
-	char new_trace_id[CAMPAIGN_ID_CHARS + 1];
+	char new_trace_id[NEW_ID_CHARS + 1];
 	long submitted, published, succeeded, refused, missing, unpublished, unusable;
 };
 
@@ -273,7 +274,7 @@ static int submit(struct send *send, struct duplicate_command *command)
 	struct fault fault = { .kind = FAULT_REJECT };
 
 	if (command->head.trace_id == NULL) {
-		campaign_new_id(send->new_trace_id); /* as fit for a trace */
+		id_new(send->new_trace_id); /* as fit for a trace */
 		command->head.trace_id = send->new_trace_id;
 	}
 	if (command->head.issued_at_ms == 0)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "schemas/duplicate.h"
 #include "schemas/json.h"
 #include "worker/base/clock.h"
 
@@ -55,8 +56,8 @@ const char *tool_format(const struct command_result *result, bool http, struct a
 	struct http_response response;
 
 	if (!http)
-		return result_to_json(result, arena);
-	result_to_http(result, arena, &response);
+		return result_to_json(&duplicate_contract, result, arena);
+	result_to_http(&duplicate_contract, result, arena, &response);
 	return http_response_text(&response, arena);
 }
 

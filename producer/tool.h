@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "worker/base/arena.h"
-#include "schemas/command.h"
+#include "schemas/types.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 

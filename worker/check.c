@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
 #include "worker/base/clock.h"
 #include "worker/kafka/inspection.h"
 #include "worker/kafka/kafka.h"
@@ -45,7 +46,7 @@ static void tell(struct check *check, bool wrong, const char *fmt, ...)
 static void check_schemas(struct check *check, const struct config *config)
 {
 	struct fault fault;
-	struct codec *codec = codec_new(config->schemas, &fault);
+	struct codec *codec = codec_new(&duplicate_contract, config->schemas, NULL, &fault);
 
 	if (codec)
 		tell(check, false, "schemas: built-in%s%s", config->schemas ? ", and those in " : "",

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
 #include "worker/assignment.h"
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
@@ -129,7 +130,7 @@ struct lane *lane_new(const struct config *config, int number, const atomic_bool
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_init(&lane->batches[i], (size_t)config->batch);
 	lane->batch = &lane->batches[0];
-	lane->codec = codec_new(config->schemas, fault);
+	lane->codec = codec_new(&duplicate_contract, config->schemas, NULL, fault);
 	if (lane->codec)
 		return lane;
 	lane_free(lane);
@@ -345,7 +346,7 @@ static int publish_executed(struct lane *lane, struct fault *fault)
 	taken_us = clock_monotonic_us() - begun_us;
 	sizing_observe_kafka(&lane->executor.sizing, taken_us);
 	statistics_observe(&lane->statistics, HISTOGRAM_PUBLISH, taken_us);
-	batch_log(batch);
+	batch_log(batch, &duplicate_contract);
 	count_batch(lane, batch);
 	advance(lane, batch);
 	consumer_release(lane->consumer, batch->count);
@@ -379,6 +380,7 @@ static void fill(struct lane *lane, struct batch *batch)
 	const struct batch_source source = {
 		.consumer = lane->consumer,
 		.codec = lane->codec,
+		.contract = &duplicate_contract,
 		.partitions = partitions,
 		.partition_count = assignment_fences(&lane->assignment, partitions),
 		.count_max = lane->executor.sizing.limit,
@@ -429,6 +431,10 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return -1;
 	if (!sent && (wait_is_stopping(&lane->wait) || batch->count > 0))
 		return 0;
+	if (!sent && batch->fault.kind != FAULT_NONE) {
+		*fault = batch->fault;
+		return -1;
+	}
 	if (!sent)
 		return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
 	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)

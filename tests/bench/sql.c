@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/result.h"
 #include "worker/base/clock.h"
 #include "worker/db/pg.h"
 #include "worker/db/store.h"
@@ -11,6 +14,7 @@
 
 #define TOPIC "bench"
 #define TRIES 3
+#define REASONS_MAX 64
 
 struct run {
 	struct bench_file *file;
@@ -22,7 +26,7 @@ struct run {
 	struct fence fence;
 	struct job *jobs, **order;
 	int64_t *batch_us;
-	size_t batches, outcomes[REASON_COUNT]; /* by reason; [REASON_NONE]: drafts */
+	size_t batches, drafts, refusals[REASONS_MAX]; /* by reason, as the contract counts them */
 	double seconds, cpu_s;
 };
 
@@ -31,7 +35,7 @@ static void judge(struct run *run, size_t i, struct job *job)
 {
 	struct duplicate_command *command = arena_alloc(run->arena, sizeof *command);
 	struct bench_record record;
-	enum reason reason;
+	const struct reason *reason;
 	const char *details;
 	struct fault fault;
 
@@ -39,11 +43,25 @@ static void judge(struct run *run, size_t i, struct job *job)
 	*job = (struct job){ .record = { .topic = TOPIC, .partition = run->place.partition, .offset = (int64_t)i,
 					 .timestamp_ms = clock_wall_ms() },
 			     .command = &command->head };
-	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, command, &reason, &fault) < 0)
+	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &command->head, &reason, &fault) < 0)
 		bench_die("record %zu: %s", i, fault.msg);
-	job->executable = command_check(command, run->arena, &details) == 0;
-	job->reason = job->executable ? REASON_NONE : REASON_INVALID_FIELD;
-	result_describe(&job->result, command);
+	job->executable = command_check(&duplicate_contract, &command->head, run->arena, &details) == 0;
+	job->reason = job->executable ? NULL : &reason_invalid_field;
+	result_describe(&job->result, &duplicate_contract, &command->head);
+}
+
+static void count_outcome(struct run *run, const struct reason *reason)
+{
+	size_t i = 0;
+
+	if (reason == NULL) {
+		run->drafts++;
+		return;
+	}
+	while (contract_reason(&duplicate_contract, i) != reason)
+		i++;
+	if (i < REASONS_MAX)
+		run->refusals[i]++;
 }
 
 static void execute(struct run *run, size_t n)
@@ -59,7 +77,7 @@ static void execute(struct run *run, size_t n)
 	run->seconds += end - start;
 	run->batch_us[run->batches++] = (int64_t)((end - start) * 1e6);
 	for (size_t i = 0; i < n; i++)
-		run->outcomes[run->order[i]->reason]++;
+		count_outcome(run, run->order[i]->reason);
 }
 
 static void run_batches(struct run *run, size_t from, size_t count, size_t batch)
@@ -93,7 +111,7 @@ static void open_store(struct run *run, const char *database, int32_t partition)
 		bench_die("%s", fault.msg);
 	run->place = (struct fence_partition){ partition, run->claim.epoch, 0 };
 	run->fence = (struct fence){ "bench", TOPIC, &run->place, 1 };
-	run->codec = codec_new(NULL, &fault);
+	run->codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	if (run->codec == NULL)
 		bench_die("%s", fault.msg);
 	run->arena = arena_new(64 << 20);
@@ -104,10 +122,10 @@ static void report(struct run *run, size_t count, size_t batch)
 	printf("{\"commands\":%zu,\"batch\":%zu,\"seconds\":%.6f,\"cpu_s\":%.6f,\"batches\":%zu,\"batch_p50_ms\":%.3f,"
 	       "\"batch_p99_ms\":%.3f,\"outcomes\":{\"created\":%zu", count, batch, run->seconds, run->cpu_s, run->batches,
 	       (double)bench_percentile(run->batch_us, run->batches, 0.5) / 1e3,
-	       (double)bench_percentile(run->batch_us, run->batches, 0.99) / 1e3, run->outcomes[REASON_NONE]);
-	for (enum reason reason = REASON_NONE + 1; reason < REASON_COUNT; reason++)
-		if (run->outcomes[reason])
-			printf(",\"%s\":%zu", reason_info(reason)->word, run->outcomes[reason]);
+	       (double)bench_percentile(run->batch_us, run->batches, 0.99) / 1e3, run->drafts);
+	for (size_t i = 0; i < REASONS_MAX; i++)
+		if (run->refusals[i])
+			printf(",\"%s\":%zu", contract_reason(&duplicate_contract, i)->word, run->refusals[i]);
 	puts("}}");
 }
 

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "worker/base/arena.h"
 #include "worker/base/fault.h"
 #include "worker/base/waiter.h"
 
@@ -88,6 +89,8 @@ bool pg_commit_was_doubtful(struct pg *pg);
 int pg_rows(const struct pg_result *result);
 bool pg_is_null(const struct pg_result *result, int row, int column);
 const char *pg_text(const struct pg_result *result, int row, int column, size_t *size); /* NULL: null */
+/* The elements of a text[] (arena), NULL where null; a null array has none. */
+size_t pg_texts(const struct pg_result *result, int row, int column, struct arena *arena, const char ***texts);
 bool pg_bool(const struct pg_result *result, int row, int column);      /* nulls are 0 */
 int32_t pg_int4(const struct pg_result *result, int row, int column);
 int64_t pg_int8(const struct pg_result *result, int row, int column);

@@ -5,9 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/base/clock.h"
+#include "schemas/details.h"
+#include "schemas/duplicate.h"
+#include "schemas/id.h"
+#include "schemas/result.h"
 #include "worker/base/failpoint.h"
 #include "worker/base/log.h"
+#include "worker/base/must.h"
 #include "worker/db/pg.h"
 #include "worker/sql/sql.h"
 
@@ -486,15 +490,10 @@ int store_order_resume(struct store *store, const char *cluster_id, const char *
 
 /* ---- a batch ---- */
 
-/* Columns of worker/sql/execute.sql. */
-enum column {
-	COL_ORD, COL_NOW, COL_VERDICT, COL_PUBLIC_ID, COL_EMISSION_US, COL_BURST, COL_RETRY_AFTER_S, COL_POPULATING, COL_MISSING,
-	COL_MISSING_COUNT, COL_BUSY_LEAD, COL_BUSY_CAMPAIGN, COL_BUSY_STATUS, COL_ID, COL_NAME, COL_DESCRIPTION, COL_STATUS,
-	COL_LEAD_COUNT, COL_HISTORY, COL_AUTO_CANCEL, COL_LANGUAGE, COL_CREATED_AT, COL_UPDATED_AT, COL_STARTED_AT,
-	COL_RATE_LIMITED_UNTIL
-};
+/* Columns of the operation's statement; behind them those of the data of a success, in the order of their table. */
+enum column { COL_ORD, COL_NOW, COL_VERDICT, COL_DETAILS, COL_KEY, COL_RETRY_AFTER_S, COL_LOST_RACE, COL_DATA };
 
-static const char *text_at(const struct pg_result *rows, int row, enum column column, struct arena *arena)
+static const char *text_at(const struct pg_result *rows, int row, int column, struct arena *arena)
 {
 	size_t size;
 	const char *text = pg_text(rows, row, column, &size);
@@ -502,139 +501,76 @@ static const char *text_at(const struct pg_result *rows, int row, enum column co
 	return text ? arena_strndup(arena, text, size) : NULL;
 }
 
-static const struct campaign *read_campaign(const struct pg_result *rows, int row, struct arena *arena)
+static void read_field(const struct pg_result *rows, int row, int column, const struct field *field, char *base,
+		       struct arena *arena)
 {
-	struct campaign *campaign = arena_alloc(arena, sizeof *campaign);
+	void *at = base + field->offset;
 
-	*campaign = (struct campaign){
-		.id = text_at(rows, row, COL_ID, arena),
-		.name = text_at(rows, row, COL_NAME, arena),
-		.description = text_at(rows, row, COL_DESCRIPTION, arena),
-		.status = text_at(rows, row, COL_STATUS, arena),
-		.outreach_language = text_at(rows, row, COL_LANGUAGE, arena),
-		.selected_lead_count = pg_int4(rows, row, COL_LEAD_COUNT),
-		.include_conversation_history = pg_bool(rows, row, COL_HISTORY),
-		.auto_cancel_on_message_received = pg_bool(rows, row, COL_AUTO_CANCEL),
-		.created_at_ms = pg_time_ms(rows, row, COL_CREATED_AT),
-		.updated_at_ms = pg_time_ms(rows, row, COL_UPDATED_AT),
-		.has_started_at = !pg_is_null(rows, row, COL_STARTED_AT),
-		.has_rate_limited_until = !pg_is_null(rows, row, COL_RATE_LIMITED_UNTIL),
-	};
-	if (campaign->has_started_at)
-		campaign->started_at_ms = pg_time_ms(rows, row, COL_STARTED_AT);
-	if (campaign->has_rate_limited_until)
-		campaign->rate_limited_until_ms = pg_time_ms(rows, row, COL_RATE_LIMITED_UNTIL);
-	return campaign;
-}
-
-/* "10 per second", "1 per minute", "1 per 2.5 s" */
-static const char *describe_rate(int64_t emission_us, struct arena *arena)
-{
-	static const struct {
-		int64_t us;
-		const char *name;
-	} units[] = { { 1000000, "second" }, { 60000000, "minute" }, { INT64_C(3600000000), "hour" } };
-
-	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-		if (units[i].us % emission_us == 0)
-			return arena_printf(arena, "%lld per %s", (long long)(units[i].us / emission_us), units[i].name);
-	return arena_printf(arena, "1 per %g s", (double)emission_us / 1e6);
-}
-
-/* "lead_1, lead_2 and 3 more" of the first few, comma-separated, and of how many there are */
-static const char *describe_missing(const struct pg_result *rows, int row, struct arena *arena)
-{
-	int32_t more = pg_int4(rows, row, COL_MISSING_COUNT);
-	const char *rest = text_at(rows, row, COL_MISSING, arena), *comma, *text = "";
-
-	while (rest) {
-		comma = strchr(rest, ',');
-		more--;
-		text = arena_printf(arena, "%s%s%.*s", text, text[0] == '\0' ? "" : comma || more > 0 ? ", " : " and ",
-				    (int)(comma ? comma - rest : (ptrdiff_t)strlen(rest)), rest);
-		rest = comma ? comma + 1 : NULL;
+	if (field->companion)
+		*(bool *)(void *)(base + field->companion) = !pg_is_null(rows, row, column);
+	if (pg_is_null(rows, row, column))
+		return;
+	switch (field->type) {
+	case FIELD_TEXT:
+		*(const char **)at = text_at(rows, row, column, arena);
+		return;
+	case FIELD_BOOLEAN:
+		*(bool *)at = pg_bool(rows, row, column);
+		return;
+	case FIELD_INT:
+		*(int32_t *)at = pg_int4(rows, row, column);
+		return;
+	case FIELD_LONG:
+		*(int64_t *)at = pg_int8(rows, row, column);
+		return;
+	case FIELD_TIME:
+		*(int64_t *)at = pg_time_ms(rows, row, column);
+		return;
+	case FIELD_TEXTS:
+	case FIELD_DIGEST:
+	case FIELD_RECORD:
+		break;
 	}
-	return more > 0 ? arena_printf(arena, "%s and %d more", text, more) : text;
+	must_be(false); /* data has no such field */
 }
 
-static const char *describe_populating(const struct pg_result *rows, int row, const char *audience, struct arena *arena)
+static const void *read_data(const struct record_type *type, const struct pg_result *rows, int row, struct arena *arena)
 {
-	const char *list = text_at(rows, row, COL_POPULATING, arena);
+	char *data = arena_alloc(arena, type->size);
 
-	if (list == NULL)
-		return arena_printf(arena, "audience %s is still being populated", audience);
-	return arena_printf(arena, "list %s of audience %s is still being populated", list, audience);
+	for (size_t i = 0; i < type->count; i++)
+		read_field(rows, row, COL_DATA + (int)i, &type->fields[i], data, arena);
+	return data;
 }
 
-static int32_t retry_after_s(const struct pg_result *rows, int row)
+static const char *read_details(const struct contract *contract, const struct job *job, const struct pg_result *rows, int row,
+				struct arena *arena)
 {
-	int64_t s = pg_int8(rows, row, COL_RETRY_AFTER_S);
+	const char **texts;
+	size_t count = pg_texts(rows, row, COL_DETAILS, arena, &texts);
 
-	return s < INT32_MAX ? (int32_t)s : INT32_MAX;
+	if (job->reason->details == NULL)
+		return NULL;
+	return details_format(job->reason->details, contract->command, job->command, texts, count, arena);
 }
 
-static const char *describe_refusal(enum reason reason, const struct job *job, const struct pg_result *rows, int row, int max,
-				    struct arena *arena)
-{
-	const struct duplicate_command *command = (const struct duplicate_command *)job->command;
-	char at[TIME_TEXT_SIZE];
-
-	switch (reason) {
-	case REASON_DRAFT_DELETED:
-		return arena_printf(arena, "the draft of traceId %s has been deleted", command->head.trace_id);
-	case REASON_EXPIRED:
-		return arena_printf(arena, "expiresAt %s had passed", clock_format(command->head.expires_at_ms, at));
-	case REASON_KEY_MISSING:
-		return "apiKeyDigest is missing";
-	case REASON_KEY_UNKNOWN:
-		return "no API key has this apiKeyDigest";
-	case REASON_KEY_REVOKED:
-		return arena_printf(arena, "API key %s has been revoked", job->key_public_id);
-	case REASON_PERMISSION_MISSING:
-		return arena_printf(arena, "API key %s lacks campaigns:write", job->key_public_id);
-	case REASON_ACCOUNT_GROUP_DENIED:
-		return arena_printf(arena, "API key %s has no access to account group %s", job->key_public_id,
-				    command->head.account_group_id);
-	case REASON_TRACE_REUSED:
-		return arena_printf(arena, "traceId %s belongs to another command", command->head.trace_id);
-	case REASON_RATE_LIMITED:
-		return arena_printf(arena, "rate limit of %s, burst %d; retry after %d s",
-				    describe_rate(pg_int8(rows, row, COL_EMISSION_US), arena), pg_int4(rows, row, COL_BURST),
-				    retry_after_s(rows, row));
-	case REASON_CAMPAIGN_NOT_FOUND:
-		return arena_printf(arena, "no campaign %s in account group %s", command->campaign_id, command->head.account_group_id);
-	case REASON_AUDIENCE_NOT_FOUND:
-		return arena_printf(arena, "no audience %s in account group %s", command->audience_id, command->head.account_group_id);
-	case REASON_AUDIENCE_POPULATING:
-		return describe_populating(rows, row, command->audience_id, arena);
-	case REASON_LEAD_NOT_IN_AUDIENCE:
-		return arena_printf(arena, "leadIds not in audience %s: %s", command->audience_id, describe_missing(rows, row, arena));
-	case REASON_AUDIENCE_TOO_LARGE:
-		return arena_printf(arena, "audience %s has more than %d leads; name the leads in leadIds", command->audience_id, max);
-	case REASON_LEAD_ACTIVE:
-		return arena_printf(arena, "lead %s is enrolled in campaign %s (%s)", text_at(rows, row, COL_BUSY_LEAD, arena),
-				    text_at(rows, row, COL_BUSY_CAMPAIGN, arena), text_at(rows, row, COL_BUSY_STATUS, arena));
-	default:
-		return "";
-	}
-}
-
-static void read_verdict(struct job *job, const struct pg_result *rows, int row, int max, struct arena *arena)
+static void read_verdict(const struct contract *contract, struct job *job, const struct pg_result *rows, int row,
+			 struct arena *arena)
 {
 	const char *verdict = pg_text(rows, row, COL_VERDICT, NULL);
 	bool existing = verdict && strcmp(verdict, "existing") == 0;
 
-	job->key_public_id = text_at(rows, row, COL_PUBLIC_ID, arena);
-	job->reason = verdict && !existing ? reason_find(verdict) : REASON_NONE;
-	if (job->reason == REASON_NONE) {
-		result_accept(&job->result, read_campaign(rows, row, arena), existing);
+	job->key_public_id = text_at(rows, row, COL_KEY, arena);
+	job->reason = NULL;
+	if (verdict == NULL || existing) {
+		result_accept(&job->result, contract, read_data(contract->data, rows, row, arena), existing);
 		return;
 	}
-	result_refuse(&job->result, job->reason, describe_refusal(job->reason, job, rows, row, max, arena));
-	if (job->reason == REASON_RATE_LIMITED) {
-		job->result.has_retry_after = true;
-		job->result.retry_after_s = retry_after_s(rows, row);
-	}
+	job->reason = contract_find_reason(contract, verdict);
+	must_be(job->reason != NULL); /* a test compares the statement's words with the table */
+	result_refuse(&job->result, job->reason, read_details(contract, job, rows, row, arena));
+	job->result.has_retry_after = !pg_is_null(rows, row, COL_RETRY_AFTER_S);
+	job->result.retry_after_s = pg_int4(rows, row, COL_RETRY_AFTER_S);
 }
 
 static void add_fence(struct store *store, const struct fence *fence)
@@ -715,11 +651,11 @@ static void add_lock(struct pg_params *params, struct job *const *jobs, size_t n
 
 static void add_ids_and_leads(struct pg_params *params, struct job *const *jobs, size_t n)
 {
-	char id[CAMPAIGN_ID_CHARS + 1];
+	char id[NEW_ID_CHARS + 1];
 
 	pg_array_begin(params, PG_TEXT);
 	for (size_t i = 0; i < n; i++) {
-		campaign_new_id(id);
+		id_new(id);
 		pg_array_text(params, id);
 	}
 	pg_array_end(params);
@@ -877,8 +813,7 @@ static void read_results(const struct execution *execution, struct job **jobs, s
 	for (size_t i = 0; i < n; i++)
 		jobs[i]->result.processed_at_ms = now_ms;
 	for (int row = 0; rows && row < pg_rows(rows); row++)
-		read_verdict(execution->jobs[pg_int4(rows, row, COL_ORD) - 1], rows, row,
-			     execution->store->settings.audience_leads_max, arena);
+		read_verdict(&duplicate_contract, execution->jobs[pg_int4(rows, row, COL_ORD) - 1], rows, row, arena);
 }
 
 void store_send(struct store *store, const struct fence *fence, struct job **jobs, size_t n, enum store_end end,

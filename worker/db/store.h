@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "worker/base/arena.h"
 #include "worker/base/fault.h"
 #include "worker/base/offsets.h"
 #include "worker/base/waiter.h"

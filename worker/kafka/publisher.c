@@ -371,7 +371,7 @@ static int produce_dead_letter(struct publisher *publisher, const struct job *jo
 
 	add_original_headers(headers, record);
 	add_spring_headers(headers, publisher, job);
-	add_text_header(headers, "reason", reason_info(job->reason)->word);
+	add_text_header(headers, "reason", job->reason->word);
 	if (job->answerable)
 		add_text_header(headers, "answered", job->result.error_code);
 	if (key_size > publisher->dead_letter_bytes)

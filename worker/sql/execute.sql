@@ -1,5 +1,7 @@
 -- The set-based statement: judges every command of a batch by rules 2 to 12 in their order, against one snapshot, and
--- writes the drafts and the rate limits. One row a command comes back; store.c makes a result of it.
+-- writes the drafts and the rate limits. One row a command comes back: its place, the time, the verdict (null: a draft was
+-- written; existing: it was there; else a reason's word), the texts that the reason's details name, the API key's public id,
+-- how long to wait, a guard, and the columns of the draft in the order of schemas/duplicate.c.
 --
 -- What keeps it fast whatever the statistics say: each look-up of one command is a LATERAL subquery behind OFFSET 0, which
 -- the planner can only run as an index look-up (the session has sequential scans off); memberships and missing leads are
@@ -63,7 +65,8 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	RETURNING 1
 ), found AS ( -- rules 8 and 9
 	SELECT r.ord, r.trace, r.ag, r.source, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
-		r.emission, r.burst, greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000) AS retry_after_s,
+		r.emission, r.burst, least(2147483647,
+			greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000))::int AS retry_after_s,
 		c.name AS source_name, c.description, c.include_conversation_history, c.auto_cancel_on_message_received,
 		c.outreach_language, c.workflow, f.populating,
 		CASE a.kind WHEN 'folder' THEN f.lists ELSE ARRAY[a.id] END AS lists,
@@ -146,11 +149,20 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	SELECT CASE WHEN (SELECT count(*) FROM written) < (SELECT count(*) FROM verdicts AS v WHERE v.final IS NULL)
 		OR (SELECT count(*) FROM charged) < (SELECT count(*) FROM charge) THEN raise_lost_race() END AS lost
 )
-SELECT v.ord, v.now, v.final, v.public_id, v.emission, v.burst, v.retry_after_s, v.populating,
-	CASE WHEN v.final = 'lead_not_in_audience' THEN array_to_string(ARRAY(
-		SELECT w FROM unnest(v.leads) WITH ORDINALITY AS l (w, n)
-		WHERE (w IN (SELECT t FROM unnest(v.targets) AS t)) IS NOT TRUE ORDER BY n LIMIT 5), ',') END AS missing,
-	cardinality(v.leads) - cardinality(v.targets) AS missing_count, v.busy_lead, v.busy_campaign, v.busy_status,
+SELECT v.ord, v.now, v.final, CASE v.final
+		WHEN 'key_revoked' THEN ARRAY[v.public_id]
+		WHEN 'permission_missing' THEN ARRAY[v.public_id]
+		WHEN 'account_group_denied' THEN ARRAY[v.public_id]
+		WHEN 'rate_limited' THEN ARRAY[v.emission::text, v.burst::text, v.retry_after_s::text]
+		WHEN 'audience_populating' THEN ARRAY[v.populating]
+		WHEN 'lead_not_in_audience' THEN ARRAY[array_to_string(ARRAY(
+			SELECT w FROM unnest(v.leads) WITH ORDINALITY AS l (w, n)
+			WHERE (w IN (SELECT t FROM unnest(v.targets) AS t)) IS NOT TRUE ORDER BY n LIMIT 5), ','),
+			(cardinality(v.leads) - cardinality(v.targets))::text]
+		WHEN 'audience_too_large' THEN ARRAY[($12::int)::text]
+		WHEN 'lead_active' THEN ARRAY[v.busy_lead, v.busy_campaign, v.busy_status]
+	END AS details, v.public_id, CASE v.final WHEN 'rate_limited' THEN v.retry_after_s END AS retry_after_s,
+	(SELECT s.lost FROM settled AS s) AS lost,
 	coalesce(p.id, v.new_id) AS id,
 	CASE WHEN p.id IS NULL THEN coalesce(v.name, v.source_name) ELSE p.name END AS name,
 	CASE WHEN p.id IS NULL THEN v.description ELSE p.description END AS description,
@@ -160,7 +172,7 @@ SELECT v.ord, v.now, v.final, v.public_id, v.emission, v.burst, v.retry_after_s,
 	coalesce(p.auto_cancel_on_message_received, v.auto_cancel_on_message_received) AS auto_cancel_on_message_received,
 	CASE WHEN p.id IS NULL THEN v.outreach_language ELSE p.outreach_language END AS outreach_language,
 	coalesce(p.created_at, v.now) AS created_at, coalesce(p.updated_at, v.now) AS updated_at, p.started_at,
-	p.rate_limited_until, (SELECT s.lost FROM settled AS s) AS lost
+	p.rate_limited_until
 FROM verdicts AS v
 LEFT JOIN LATERAL (SELECT p.id, p.name, p.description, p.status, p.selected_lead_count, p.include_conversation_history,
 		p.auto_cancel_on_message_received, p.outreach_language, p.created_at, p.updated_at, p.started_at, p.rate_limited_until
