@@ -28,7 +28,7 @@ struct record {
 	size_t header_count;
 };
 
-/* What becomes of a record; filled in this order by lane, codec, command and store, published by publisher. */
+/* What becomes of a record; filled in this order by lane, codec, command and execution, published by the publisher. */
 struct job {
 	struct record record;
 	struct command_head *command; /* the operation's struct, which begins with it (arena); set before anything else is */

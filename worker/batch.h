@@ -9,14 +9,14 @@
 #include "schemas/codec.h"
 #include "schemas/record.h"
 #include "worker/base/arena.h"
-#include "worker/db/store.h"
+#include "worker/db/ownership.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/publisher.h"
 
 struct batch {
 	struct arena *arena; /* all it refers to, but the records, which are the consumer's */
 	struct job *jobs;
-	struct job **order;  /* pointers to jobs, for the store */
+	struct job **order;  /* pointers to jobs, for the executor */
 	size_t count, bytes;
 	struct batch_offset *offsets;    /* of each partition that occurs, ascending */
 	struct fence_partition *fences;

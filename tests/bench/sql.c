@@ -8,8 +8,9 @@
 #include "schemas/duplicate.h"
 #include "schemas/result.h"
 #include "worker/base/clock.h"
-#include "worker/db/pg.h"
-#include "worker/db/store.h"
+#include "worker/db/connection.h"
+#include "worker/db/execution.h"
+#include "worker/sql/sql.h"
 #include "commands.h"
 
 #define TOPIC "bench"
@@ -19,7 +20,8 @@
 struct run {
 	struct bench_file *file;
 	struct codec *codec;
-	struct store *store;
+	struct session *session;
+	struct execution *execution;
 	struct arena *arena;
 	struct claim claim;
 	struct fence_partition place;
@@ -64,12 +66,18 @@ static void count_outcome(struct run *run, const struct reason *reason)
 		run->refusals[i]++;
 }
 
+static int execute_once(struct run *run, size_t n, struct fault *fault)
+{
+	execution_send(run->execution, &run->fence, run->order, n, EXECUTION_COMMIT, run->arena);
+	return execution_receive(run->execution, run->order, n, run->arena, fault);
+}
+
 static void execute(struct run *run, size_t n)
 {
 	struct fault fault;
 	double start = bench_now_s(), cpu = bench_cpu_s(), end;
 
-	for (int try = 1; store_execute(run->store, &run->fence, run->order, n, STORE_COMMIT, run->arena, &fault) < 0; try++)
+	for (int try = 1; execute_once(run, n, &fault) < 0; try++)
 		if (fault.kind != FAULT_RETRY || try == TRIES)
 			bench_die("%s: %s", fault_kind_name(fault.kind), fault.msg);
 	end = bench_now_s();
@@ -95,19 +103,27 @@ static void run_batches(struct run *run, size_t from, size_t count, size_t batch
 	}
 }
 
-static void open_store(struct run *run, const char *database, int32_t partition)
+static void open_session(struct run *run, const char *database, int32_t partition)
 {
-	struct waiter waiter = { pg_wait_blocking, NULL };
-	struct store_settings settings = {
+	static const struct execution_settings execution = {
+		.contract = &duplicate_contract, .lock_sql = sql_lock, .execute_sql = sql_execute, .written_sql = sql_written,
+		.limit = 50000,
+	};
+	static struct statement own[EXECUTION_STATEMENTS];
+	static const struct statement *const statements[] = { ownership_statements, own, NULL };
+	struct waiter waiter = { connection_wait_blocking, NULL };
+	struct session_settings settings = {
 		.database = database, .application = "bench-sql", .group = "bench-sql", .transactional_id = "bench-sql",
 		.lock_timeout_ms = 2000, .statement_timeout_ms = 30000, .idle_in_transaction_ms = 30000,
-		.connect_timeout_ms = 10000, .audience_leads_max = 50000,
+		.connect_timeout_ms = 10000, .statements = statements,
 	};
 	struct fault fault;
 
-	run->store = store_new(&settings, &waiter);
+	execution_statements(&execution, own);
+	run->session = session_new(&settings, &waiter);
+	run->execution = execution_new(run->session, &execution);
 	run->claim = (struct claim){ .partition = partition };
-	if (store_connect(run->store, &fault) < 0 || store_claim(run->store, "bench", TOPIC, &run->claim, 1, &fault) < 0)
+	if (session_connect(run->session, &fault) < 0 || ownership_claim(run->session, "bench", TOPIC, &run->claim, 1, &fault) < 0)
 		bench_die("%s", fault.msg);
 	run->place = (struct fence_partition){ partition, run->claim.epoch, 0 };
 	run->fence = (struct fence){ "bench", TOPIC, &run->place, 1 };
@@ -142,10 +158,11 @@ int bench_sql(int argc, char **argv)
 	run.batch_us = calloc(count / batch + 1, sizeof *run.batch_us);
 	if (run.jobs == NULL || run.order == NULL || run.batch_us == NULL)
 		bench_die("out of memory");
-	open_store(&run, bench_option(argc, argv, "database", NULL), (int32_t)bench_number(argc, argv, "partition", "0"));
+	open_session(&run, bench_option(argc, argv, "database", NULL), (int32_t)bench_number(argc, argv, "partition", "0"));
 	run_batches(&run, from, count, batch);
 	report(&run, count, batch);
-	store_free(run.store);
+	execution_free(run.execution);
+	session_free(run.session);
 	codec_free(run.codec);
 	arena_free(run.arena);
 	bench_close(run.file);

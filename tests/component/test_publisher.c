@@ -11,7 +11,7 @@
 #include "schemas/result.h"
 #include "worker/kafka/kafka.h"
 #include "worker/kafka/publisher.h"
-#include "worker/db/store.h"
+#include "worker/db/session.h"
 
 /* Each has a broker of its own, so that one can be made to hang alone. */
 enum { LEADER = 1, TRANSACTION_COORDINATOR = 2, GROUP_COORDINATOR = 3, SPARE = 4 };

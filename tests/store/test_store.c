@@ -1,4 +1,4 @@
-/* The rules of the store, each and in their order, by a login that has nothing but campaign_worker. */
+/* The rules of the session, each and in their order, by a login that has nothing but campaign_worker. */
 #include "store_fixture.h"
 
 /* ---- rule 12: what is written ---- */
