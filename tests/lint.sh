@@ -30,7 +30,7 @@ layers='
 12 worker/base/config worker/base/statistics
 20 schemas/types schemas/reason schemas/murmur2 schemas/framing schemas/fingerprint schemas/guard
 21 schemas/field schemas/id schemas/record
-22 schemas/contract schemas/details schemas/digest
+22 schemas/contract schemas/details schemas/digest schemas/dead_letter
 23 schemas/command schemas/result schemas/writer_schema
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
@@ -96,7 +96,7 @@ verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "
 verdict 'libpq is included by worker/db/connection.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/rows.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/writer_schema.c schemas/decode.c schemas/encode.c schemas/guard.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
-verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c worker/kafka/publisher.c producer/apikey.c)"
+verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c schemas/dead_letter.c producer/apikey.c)"
 verdict 'headers include no library' "$(sources | grep '\.h$' |
 	xargs grep -nE '^#include <(librdkafka/|libpq|avro|jansson|openssl/|cmocka)')"
 verdict 'only main.c and run.c exit' "$(sources | grep -v -e '/main\.c$' -e '/run\.c$' -e '/failpoint\.c$' | xargs grep -nwE '^[^*/]*(exit|_exit) ?\(')"
