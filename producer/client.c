@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
 #include "worker/base/arena.h"
 #include "worker/base/clock.h"
 #include "worker/kafka/kafka.h"
@@ -41,7 +42,7 @@ struct client {
 
 struct client *client_new(const struct config *config, struct fault *fault)
 {
-	struct codec *codec = codec_new(config->schemas && *config->schemas ? config->schemas : NULL, fault);
+	struct codec *codec = codec_new(&duplicate_contract, config->schemas && *config->schemas ? config->schemas : NULL, NULL, fault);
 	struct client *client;
 
 	if (codec == NULL)
@@ -280,11 +281,11 @@ static int open_producer(struct client *client, struct fault *fault)
 	return 0;
 }
 
-static rd_kafka_headers_t *headers_of(const struct command *command, const struct client_trace *trace)
+static rd_kafka_headers_t *headers_of(const struct duplicate_command *command, const struct client_trace *trace)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(3);
 
-	rd_kafka_header_add(headers, "traceId", -1, command->trace_id, -1);
+	rd_kafka_header_add(headers, "traceId", -1, command->head.trace_id, -1);
 	if (trace->traceparent)
 		rd_kafka_header_add(headers, "traceparent", -1, trace->traceparent, -1);
 	if (trace->tracestate)
@@ -292,7 +293,7 @@ static rd_kafka_headers_t *headers_of(const struct command *command, const struc
 	return headers;
 }
 
-static int publish(struct client *client, const struct command *command, const struct client_trace *trace, const void *value,
+static int publish(struct client *client, const struct duplicate_command *command, const struct client_trace *trace, const void *value,
 		   size_t size, struct fault *fault)
 {
 	rd_kafka_headers_t *headers = headers_of(command, trace);
@@ -300,7 +301,7 @@ static int publish(struct client *client, const struct command *command, const s
 
 	/* clang-format off */
 	err = rd_kafka_producev(client->producer, RD_KAFKA_V_TOPIC(client->config->commands),
-				RD_KAFKA_V_KEY((void *)(uintptr_t)command->account_group_id, strlen(command->account_group_id)),
+				RD_KAFKA_V_KEY((void *)(uintptr_t)command->head.account_group_id, strlen(command->head.account_group_id)),
 				RD_KAFKA_V_VALUE((void *)(uintptr_t)value, size), RD_KAFKA_V_HEADERS(headers),
 				RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
 	/* clang-format on */
@@ -317,7 +318,7 @@ static int publish(struct client *client, const struct command *command, const s
 	}
 }
 
-int client_submit(struct client *client, const struct command *command, const struct client_trace *trace, int timeout_ms,
+int client_submit(struct client *client, const struct duplicate_command *command, const struct client_trace *trace, int timeout_ms,
 		  struct fault *fault)
 {
 	const void *value;
@@ -328,14 +329,14 @@ int client_submit(struct client *client, const struct command *command, const st
 		return -1;
 	if (pending_count(client->pending) >= CLIENT_IN_FLIGHT_MAX)
 		return fault_set(fault, FAULT_RETRY, "%d commands are in flight", CLIENT_IN_FLIGHT_MAX);
-	if (codec_encode_command(client->codec, command, client->arena, &value, &size, fault) != 0)
+	if (codec_encode_command(client->codec, &command->head, client->arena, &value, &size, fault) != 0)
 		return -1;
 	if (client->unacknowledged_bytes > 0 && client->unacknowledged_bytes + size > CLIENT_IN_FLIGHT_BYTES)
 		return fault_set(fault, FAULT_RETRY, "%zu bytes are in flight", client->unacknowledged_bytes);
 	if (publish(client, command, trace, value, size, fault) != 0)
 		return -1;
 	client->unacknowledged_bytes += size;
-	pending_add(client->pending, command->trace_id, command->account_group_id, clock_monotonic_ms() + timeout_ms);
+	pending_add(client->pending, command->head.trace_id, command->head.account_group_id, clock_monotonic_ms() + timeout_ms);
 	return 0;
 }
 
@@ -443,7 +444,7 @@ static int tell_error(struct client *client, const rd_kafka_message_t *message, 
 static void tell_record(struct client *client, struct client_event *event)
 {
 	const rd_kafka_message_t *record = client->record;
-	struct result *result = arena_alloc(client->arena, sizeof *result);
+	struct command_result *result = arena_alloc(client->arena, sizeof *result);
 	struct fault why;
 
 	event->topic = client->config->results;

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "schemas/command.h"
+#include "schemas/types.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 
@@ -42,7 +42,7 @@ struct client_trace {
  * acknowledgement; at the latest timeout_ms from now, which should be the same for all of a client's commands.
  * FAULT_RETRY: too much in flight, await first; FAULT_REJECT: this command cannot be published; FAULT_WAIT, FAULT_FATAL as
  * for client_subscribe (of the commands topic, looked for at the first submit). */
-int client_submit(struct client *client, const struct command *command, const struct client_trace *trace, int timeout_ms,
+int client_submit(struct client *client, const struct duplicate_command *command, const struct client_trace *trace, int timeout_ms,
 		  struct fault *fault) MUST_CHECK;
 
 size_t client_in_flight(const struct client *client);
@@ -63,7 +63,7 @@ struct client_event {
 	int32_t partition;
 	int64_t offset;
 	bool is_new; /* RESULT, UNREADABLE: published after client_subscribe looked for the end */
-	const struct result *result;
+	const struct command_result *result;
 	const char *message;
 };
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "schemas/duplicate.h"
 #include "schemas/json.h"
 
 #define READ_BYTES ((size_t)64 * 1024)
@@ -136,7 +137,7 @@ static bool take_line(struct input *input, const char **line, size_t *size)
 }
 
 static enum input_state read_line(struct input *input, const char *line, size_t size, struct arena *arena,
-				  struct command *command, struct fault *fault)
+				  struct duplicate_command *command, struct fault *fault)
 {
 	struct fault why;
 
@@ -145,7 +146,7 @@ static enum input_state read_line(struct input *input, const char *line, size_t 
 		fault_set(fault, FAULT_REJECT, "%s: the line is longer than %zu bytes", input->place, LINE_BYTES_MAX);
 		return INPUT_BAD;
 	}
-	if (command_from_json(line, size, arena, command, &why) == 0)
+	if (command_from_json(&duplicate_contract, line, size, arena, &command->head, &why) == 0)
 		return INPUT_COMMAND;
 	fault_set(fault, FAULT_REJECT, "%s: %s", input->place, why.msg);
 	return INPUT_BAD;
@@ -158,7 +159,7 @@ static bool is_blank(const char *line, size_t size)
 	return size == 0;
 }
 
-enum input_state input_next(struct input *input, struct arena *arena, struct command *command, struct fault *fault)
+enum input_state input_next(struct input *input, struct arena *arena, struct duplicate_command *command, struct fault *fault)
 {
 	const char *line;
 	size_t size;

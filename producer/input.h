@@ -4,7 +4,7 @@
 #define INPUT_H
 
 #include "worker/base/arena.h"
-#include "schemas/command.h"
+#include "schemas/types.h"
 #include "worker/base/fault.h"
 
 #define LINE_BYTES_MAX ((size_t)8 * 1024 * 1024) /* the largest command that the worker takes, every character escaped */
@@ -21,7 +21,7 @@ enum input_state {
 	INPUT_END,
 };
 
-enum input_state input_next(struct input *input, struct arena *arena, struct command *command, struct fault *fault);
+enum input_state input_next(struct input *input, struct arena *arena, struct duplicate_command *command, struct fault *fault);
 /* "file:line" of what input_next gave last; valid until the next call. */
 const char *input_place(const struct input *input);
 

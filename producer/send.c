@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/id.h"
 #include "schemas/json.h"
 #include "worker/base/clock.h"
 #include "producer/client.h"
@@ -41,7 +42,7 @@ struct send {
 	int timeout_ms;
 	const char *api_key_file;
 	struct client_trace trace;
-	struct command command; /* of the flags, if single */
+	struct duplicate_command command; /* of the flags, if single */
 	int64_t expires_in_ms;
 
 	struct client *client;
@@ -49,7 +50,7 @@ struct send {
 	struct arena *arena; /* the command at hand, and the line printed */
 	bool has_key, broken, abandoned;
 	uint8_t key_digest[DIGEST_BYTES];
-	char new_trace_id[CAMPAIGN_ID_CHARS + 1];
+	char new_trace_id[NEW_ID_CHARS + 1];
 	long submitted, published, succeeded, refused, missing, unpublished, unusable;
 };
 
@@ -78,15 +79,15 @@ static const struct option options[] = {
 /* An option that describes the one command. */
 static int take_field(struct send *send, int option, char *value)
 {
-	struct command *command = &send->command;
+	struct duplicate_command *command = &send->command;
 
 	send->single = true;
 	switch (option) {
 	case TRACE_ID:
-		command->trace_id = value;
+		command->head.trace_id = value;
 		return 0;
 	case ACCOUNT_GROUP:
-		command->account_group_id = value;
+		command->head.account_group_id = value;
 		return 0;
 	case CAMPAIGN:
 		command->campaign_id = value;
@@ -101,7 +102,7 @@ static int take_field(struct send *send, int option, char *value)
 		command->lead_ids[command->lead_count++] = value;
 		return 0;
 	default: /* EXPIRES_IN_MS; in the past, too: that is how an expired command is made */
-		command->has_expiry = true;
+		command->head.has_expiry = true;
 		if (tool_parse_integer(value, -EXPIRY_MS_MAX, EXPIRY_MS_MAX, &send->expires_in_ms))
 			return 0;
 		tool_complain("--expires-in-ms %s: a number of milliseconds is wanted", value);
@@ -155,7 +156,7 @@ static int refuse_usage(const char *why)
 /* 0, 1 when help was asked for, -1 after a complaint. */
 static int parse_options(struct send *send, int argc, char **argv)
 {
-	struct command *command = &send->command;
+	struct duplicate_command *command = &send->command;
 	int option;
 
 	command->lead_ids = arena_array(send->arena, (size_t)argc, sizeof *command->lead_ids);
@@ -171,7 +172,7 @@ static int parse_options(struct send *send, int argc, char **argv)
 		return refuse_usage("either files or the options of one command");
 	if (!send->single && optind == argc)
 		return refuse_usage("no file (- is standard input) and no options of one command");
-	if (send->single && !(command->account_group_id && command->campaign_id && command->audience_id))
+	if (send->single && !(command->head.account_group_id && command->campaign_id && command->audience_id))
 		return refuse_usage("--account-group, --campaign and --audience are wanted");
 	if (command->lead_count == 0)
 		command->lead_ids = NULL;
@@ -185,7 +186,7 @@ static void print(struct send *send, const char *line)
 	send->broken = send->broken || !tool_print(line);
 }
 
-static void tell_result(struct send *send, const struct result *result)
+static void tell_result(struct send *send, const struct command_result *result)
 {
 	if (result->success)
 		send->succeeded++;
@@ -257,9 +258,9 @@ static bool is_over(const struct send *send)
 	return send->broken || tool_stopping();
 }
 
-static const char *missing_field(const struct command *command)
+static const char *missing_field(const struct duplicate_command *command)
 {
-	if (command->account_group_id == NULL)
+	if (command->head.account_group_id == NULL)
 		return "accountGroupId";
 	if (command->campaign_id == NULL)
 		return "campaignId";
@@ -267,20 +268,20 @@ static const char *missing_field(const struct command *command)
 }
 
 /* Publishes one: 0 (also when it was found unusable and named), -1 when nothing can be published any more. */
-static int submit(struct send *send, struct command *command)
+static int submit(struct send *send, struct duplicate_command *command)
 {
 	const char *place = send->single ? "the command" : input_place(send->input), *missing = missing_field(command);
 	struct fault fault = { .kind = FAULT_REJECT };
 
-	if (command->trace_id == NULL) {
-		campaign_new_id(send->new_trace_id); /* as fit for a trace */
-		command->trace_id = send->new_trace_id;
+	if (command->head.trace_id == NULL) {
+		id_new(send->new_trace_id); /* as fit for a trace */
+		command->head.trace_id = send->new_trace_id;
 	}
-	if (command->issued_at_ms == 0)
-		command->issued_at_ms = clock_wall_ms();
-	if (!command->has_key && send->has_key) {
-		command->has_key = true;
-		memcpy(command->key_digest, send->key_digest, DIGEST_BYTES);
+	if (command->head.issued_at_ms == 0)
+		command->head.issued_at_ms = clock_wall_ms();
+	if (!command->head.has_key && send->has_key) {
+		command->head.has_key = true;
+		memcpy(command->head.key_digest, send->key_digest, DIGEST_BYTES);
 	}
 	if (missing)
 		fault_set(&fault, FAULT_REJECT, "%s: missing", missing);
@@ -303,7 +304,7 @@ static int submit(struct send *send, struct command *command)
 
 static int submit_all(struct send *send)
 {
-	struct command command;
+	struct duplicate_command command;
 	struct fault fault;
 	int told;
 
@@ -361,8 +362,8 @@ static int run(struct send *send)
 	int rc;
 
 	if (send->single) {
-		if (send->command.has_expiry)
-			send->command.expires_at_ms = clock_wall_ms() + send->expires_in_ms;
+		if (send->command.head.has_expiry)
+			send->command.head.expires_at_ms = clock_wall_ms() + send->expires_in_ms;
 		rc = submit(send, &send->command);
 	} else {
 		rc = submit_all(send);

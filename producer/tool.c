@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "schemas/duplicate.h"
 #include "schemas/json.h"
 #include "worker/base/clock.h"
 
@@ -50,13 +51,13 @@ bool tool_print(const char *text)
 	return !broken;
 }
 
-const char *tool_format(const struct result *result, bool http, struct arena *arena)
+const char *tool_format(const struct command_result *result, bool http, struct arena *arena)
 {
 	struct http_response response;
 
 	if (!http)
-		return result_to_json(result, arena);
-	result_to_http(result, arena, &response);
+		return result_to_json(&duplicate_contract, result, arena);
+	result_to_http(&duplicate_contract, result, arena, &response);
 	return http_response_text(&response, arena);
 }
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "worker/base/arena.h"
-#include "schemas/command.h"
+#include "schemas/types.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 
@@ -24,7 +24,7 @@ bool tool_stopping(void);
 /* One line of output; false once standard output cannot be written. */
 bool tool_print(const char *text);
 /* The line for a result: the event as JSON, or, if http, the response that the API reference gives for it. */
-const char *tool_format(const struct result *result, bool http, struct arena *arena);
+const char *tool_format(const struct command_result *result, bool http, struct arena *arena);
 void tool_complain(const char *fmt, ...) PRINTF(1, 2); /* a line on stderr; a progress line is wiped first */
 /* The progress line, where stderr is a terminal: at most a few times a second. */
 void tool_progress(const char *fmt, ...) PRINTF(1, 2);

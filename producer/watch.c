@@ -116,7 +116,7 @@ static bool same(const char *wanted, const char *value)
 	return wanted == NULL || (value && strcmp(wanted, value) == 0);
 }
 
-static bool matches(const struct watch_options *watch, const struct result *result)
+static bool matches(const struct watch_options *watch, const struct command_result *result)
 {
 	return same(watch->trace_id, result->trace_id) && same(watch->account_group_id, result->account_group_id) &&
 	       same(watch->code, result->error_code) && (watch->status == 0 || watch->status == result->http_status);

@@ -14,10 +14,10 @@
 
 #define TIMEOUT_MS 10000
 
-static void check_schemas(struct findings *findings, const struct config *config)
+static void check_schemas(struct findings *findings, const struct config *config, const struct operation *operation)
 {
 	struct fault fault;
-	struct codec *codec = codec_new(config->schemas, &fault);
+	struct codec *codec = codec_new(operation->contract, config->schemas, NULL, &fault);
 
 	if (codec)
 		findings_add(findings, false, "schemas: built-in%s%s", config->schemas ? ", and those in " : "",
@@ -117,7 +117,6 @@ static void check_database(struct findings *findings, const struct config *confi
 		.statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = TIMEOUT_MS,
 		.connect_timeout_ms = TIMEOUT_MS,
-		.audience_leads_max = config->audience_leads_max,
 	};
 	struct fault fault;
 
@@ -125,9 +124,9 @@ static void check_database(struct findings *findings, const struct config *confi
 		findings_add(findings, true, "PostgreSQL: %s", fault.msg);
 }
 
-void check_run(const struct config *config, struct findings *findings)
+void check_run(const struct config *config, const struct operation *operation, struct findings *findings)
 {
-	check_schemas(findings, config);
+	check_schemas(findings, config, operation);
 	check_kafka(findings, config);
 	check_database(findings, config);
 }

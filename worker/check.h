@@ -4,9 +4,10 @@
 
 #include "worker/base/config.h"
 #include "worker/base/findings.h"
+#include "worker/operation.h"
 
 /* Adds what was found. A server that is away costs about 10 s. Nothing is written but an empty transactional.id ending in
  * ".check" in Kafka. */
-void check_run(const struct config *config, struct findings *findings);
+void check_run(const struct config *config, const struct operation *operation, struct findings *findings);
 
 #endif

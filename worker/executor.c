@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/result.h"
 #include "worker/base/clock.h"
 #include "worker/base/log.h"
 
@@ -51,7 +52,7 @@ static int execute_patiently(struct executor *executor, size_t first, size_t n, 
 
 static bool writes_draft(const struct job *job)
 {
-	return job->executable && job->reason == REASON_NONE && !job->result.draft_existed;
+	return job->executable && job->reason == NULL && !job->result.draft_existed;
 }
 
 static void record_success(struct executor *executor, size_t first, size_t n)
@@ -85,9 +86,9 @@ static int answer_failure(struct executor *executor, size_t place, struct fault 
 		executor->breaker.probe = place + 1; /* those before it are known */
 		return stop_answering(executor, "command after command failed in the database for one cause", fault);
 	}
-	job->reason = locked ? REASON_ROWS_LOCKED : REASON_DATABASE_ERROR;
+	job->reason = locked ? &reason_rows_locked : &reason_database_error;
 	job->executable = false;
-	job->dead_letter = reason_info(job->reason)->dead_letter;
+	job->dead_letter = job->reason->dead_letter;
 	job->cause = arena_printf(executor->arena, "SQLSTATE %s: %s", fault->sqlstate, fault->msg);
 	if (timed_out(fault))
 		details = "the command could not be judged or written in time; nothing was written";
@@ -107,7 +108,7 @@ static int execute_failed(struct executor *executor, size_t place, struct fault 
 	bool written;
 
 	wait_begin(executor->wait, false, clock_monotonic_ms());
-	if (execution_find_draft(executor->execution, executor->jobs[place], &written, &look) < 0) {
+	if (execution_find_written(executor->execution, executor->jobs[place], &written, &look) < 0) {
 		*fault = look;
 		return -1;
 	}

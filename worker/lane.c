@@ -46,6 +46,10 @@ struct lane {
 	struct publisher *publisher;
 	struct session *session;
 	struct execution *execution;
+	const struct contract *contract; /* the operation's, and what executes it */
+	struct execution_settings execution_settings;
+	struct statement execution_statements[EXECUTION_STATEMENTS];
+	const struct statement *statements[3];
 	struct codec *codec;
 	struct arena *arena;         /* of one round */
 	bool rejoin;                 /* the consumer is to be made anew */
@@ -92,9 +96,23 @@ static uint64_t get_serial(void *arg)
 	return lane->consumer ? consumer_serial(lane->consumer) : 0;
 }
 
+static void prepare_operation(struct lane *lane, const struct operation *operation)
+{
+	lane->contract = operation->contract;
+	lane->execution_settings = (struct execution_settings){
+		.contract = operation->contract,
+		.lock_sql = operation->lock_sql,
+		.execute_sql = operation->execute_sql,
+		.written_sql = operation->written_sql,
+		.limit = operation->limit(lane->config),
+	};
+	execution_statements(&lane->execution_settings, lane->execution_statements);
+	lane->statements[0] = ownership_statements;
+	lane->statements[1] = lane->execution_statements;
+}
+
 static struct session *make_session(struct lane *lane)
 {
-	static const struct statement *const statements[] = { ownership_statements, execution_statements, NULL };
 	const struct config *config = lane->config;
 	char application[64];
 	struct session_settings settings = {
@@ -106,8 +124,7 @@ static struct session *make_session(struct lane *lane)
 		.statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = config->lock_timeout_ms,
 		.connect_timeout_ms = CONNECT_MS,
-		.audience_leads_max = config->audience_leads_max,
-		.statements = statements,
+		.statements = lane->statements,
 	};
 	struct waiter waiter = { wait_for_socket, &lane->wait };
 
@@ -115,7 +132,8 @@ static struct session *make_session(struct lane *lane)
 	return session_new(&settings, &waiter);
 }
 
-struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop, struct fault *fault)
+struct lane *lane_new(const struct config *config, const struct operation *operation, int number, const atomic_bool *stop,
+		      struct fault *fault)
 {
 	struct lane *lane = must(calloc(1, sizeof *lane));
 	const struct keep_alive keep_alive = { keep_consumer_alive, get_serial, lane };
@@ -125,8 +143,9 @@ struct lane *lane_new(const struct config *config, int number, const atomic_bool
 	pthread_mutex_init(&lane->view_lock, NULL);
 	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
 	lane->arena = arena_new(ARENA_KEEP);
+	prepare_operation(lane, operation);
 	lane->session = make_session(lane);
-	lane->execution = execution_new(lane->session);
+	lane->execution = execution_new(lane->session, &lane->execution_settings);
 	wait_init(&lane->wait, stop, number, &keep_alive);
 	assignment_init(&lane->assignment, config->commands, config->group);
 	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, config);
@@ -135,7 +154,7 @@ struct lane *lane_new(const struct config *config, int number, const atomic_bool
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_init(&lane->batches[i], (size_t)config->batch);
 	lane->batch = &lane->batches[0];
-	lane->codec = codec_new(config->schemas, fault);
+	lane->codec = codec_new(lane->contract, config->schemas, NULL, fault);
 	if (lane->codec)
 		return lane;
 	lane_free(lane);
@@ -352,7 +371,7 @@ static int publish_executed(struct lane *lane, struct fault *fault)
 	taken_us = clock_monotonic_us() - begun_us;
 	sizing_observe_kafka(&lane->executor.sizing, taken_us);
 	statistics_observe(&lane->statistics, HISTOGRAM_PUBLISH, taken_us);
-	batch_log(batch);
+	batch_log(batch, lane->contract);
 	count_batch(lane, batch);
 	advance(lane, batch);
 	consumer_release(lane->consumer, batch->count);
@@ -386,6 +405,7 @@ static void fill(struct lane *lane, struct batch *batch)
 	const struct batch_source source = {
 		.consumer = lane->consumer,
 		.codec = lane->codec,
+		.contract = lane->contract,
 		.partitions = partitions,
 		.partition_count = assignment_fences(&lane->assignment, partitions),
 		.count_max = lane->executor.sizing.limit,
@@ -436,6 +456,10 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return -1;
 	if (!sent && (wait_is_stopping(&lane->wait) || batch->count > 0))
 		return 0;
+	if (!sent && batch->fault.kind != FAULT_NONE) {
+		*fault = batch->fault;
+		return -1;
+	}
 	if (!sent)
 		return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
 	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)

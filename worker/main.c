@@ -12,6 +12,7 @@
 #include "worker/run.h"
 #include "worker/base/offsets.h"
 #include "worker/db/migrate.h"
+#include "worker/duplicate.h"
 #include "worker/kafka/topics.h"
 
 enum { EXIT_USAGE = 2 };
@@ -43,6 +44,16 @@ static int migrate_command(const struct config *config)
 	return migrate_run(config->database, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
 }
 
+static void print_reasons(const struct contract *contract)
+{
+	const struct reason *reason;
+
+	puts("| reason | status | code | retry | dead letter | message |\n|---|---|---|---|---|---|");
+	for (size_t i = 0; (reason = contract_reason(contract, i)) != NULL; i++)
+		printf("| `%s` | %d | `%s` | %s | %s | %s |\n", reason->word, reason->http_status, reason->code,
+		       reason->retryable ? "yes" : "no", reason->dead_letter ? "yes" : "no", reason->message);
+}
+
 static void print_usage(FILE *to)
 {
 	fputs("usage: campaign-worker COMMAND [OPTION...]\n"
@@ -54,6 +65,7 @@ static void print_usage(FILE *to)
 	      "  topics    create missing topics [--partitions N] [--results-partitions N] [--replication N]\n"
 	      "  resume    let a halted partition go on: --partition P --from OFFSET|earliest\n"
 	      "  settings  print the settings as a table (markdown), or as an example file (--example)\n"
+	      "  reasons   print why commands are refused, as a table (markdown)\n"
 	      "\n", to);
 }
 
@@ -81,7 +93,7 @@ static int check_command(const struct config *config)
 {
 	struct findings findings = { .print = print_finding };
 
-	check_run(config, &findings);
+	check_run(config, &duplicate_operation, &findings);
 	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -155,8 +167,12 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	}
 	if (argc > 1)
 		return usage_error("not understood", argv[1]);
+	if (strcmp(command, "reasons") == 0) {
+		print_reasons(duplicate_operation.contract);
+		return EXIT_SUCCESS;
+	}
 	if (strcmp(command, "run") == 0)
-		return run_lanes(config);
+		return run_lanes(config, &duplicate_operation);
 	if (strcmp(command, "migrate") == 0)
 		return migrate_command(config);
 	if (strcmp(command, "check") == 0)

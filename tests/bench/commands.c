@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
 #include "worker/base/clock.h"
 
 /* ---- the file ---- */
@@ -117,15 +118,15 @@ void bench_get(const struct bench_file *file, size_t i, struct bench_record *rec
 	record->value = bytes + record->key_size + record->trace_size;
 }
 
-static void write_record(const struct command *command, const void *value, size_t size)
+static void write_record(const struct duplicate_command *command, const void *value, size_t size)
 {
-	size_t key_size = strlen(command->account_group_id), trace_size = strlen(command->trace_id);
+	size_t key_size = strlen(command->head.account_group_id), trace_size = strlen(command->head.trace_id);
 
 	write_size(key_size);
 	write_size(trace_size);
 	write_size(size);
-	fwrite(command->account_group_id, 1, key_size, stdout);
-	fwrite(command->trace_id, 1, trace_size, stdout);
+	fwrite(command->head.account_group_id, 1, key_size, stdout);
+	fwrite(command->head.trace_id, 1, trace_size, stdout);
 	fwrite(value, 1, size, stdout);
 }
 
@@ -258,7 +259,7 @@ static unsigned pick_audience(struct generator *generator, unsigned group, enum 
 
 /* n distinct ones of the audience, in random order: the first of a shuffle. */
 static void pick_leads(struct generator *generator, struct arena *arena, unsigned group, struct bench_audience audience,
-		       struct command *command)
+		       struct duplicate_command *command)
 {
 	size_t n = generator->leads < audience.n ? generator->leads : audience.n;
 	unsigned *numbers = arena_array(arena, audience.n, sizeof *numbers);
@@ -278,7 +279,7 @@ static void pick_leads(struct generator *generator, struct arena *arena, unsigne
 }
 
 static void set_leads(struct generator *generator, struct arena *arena, unsigned group, unsigned audience,
-		      enum mistake mistake, struct command *command)
+		      enum mistake mistake, struct duplicate_command *command)
 {
 	char id[BENCH_ID_SIZE];
 
@@ -297,14 +298,14 @@ static void set_leads(struct generator *generator, struct arena *arena, unsigned
 	command->lead_ids[0] = arena_strndup(arena, id, BENCH_ID_SIZE - 1);
 }
 
-static void set_key(unsigned group, enum mistake mistake, struct command *command)
+static void set_key(unsigned group, enum mistake mistake, struct duplicate_command *command)
 {
 	const char *kind = mistake == REVOKED_KEY ? "revoked" : mistake == SLOW_KEY ? "slow" : "key";
 	char key[64];
 	int size = snprintf(key, sizeof key, "bench-%s-%u", kind, group);
 
-	SHA256((const unsigned char *)key, (size_t)size, command->key_digest);
-	command->has_key = true;
+	SHA256((const unsigned char *)key, (size_t)size, command->head.key_digest);
+	command->head.has_key = true;
 }
 
 static const char *id_of(struct arena *arena, char letter, unsigned long long number)
@@ -314,7 +315,7 @@ static const char *id_of(struct arena *arena, char letter, unsigned long long nu
 	return arena_strndup(arena, bench_id(id, letter, number), BENCH_ID_SIZE - 1);
 }
 
-static void make_command(struct generator *generator, uint64_t n, struct arena *arena, struct command *command)
+static void make_command(struct generator *generator, uint64_t n, struct arena *arena, struct duplicate_command *command)
 {
 	enum mistake mistake;
 	unsigned group, audience;
@@ -323,13 +324,13 @@ static void make_command(struct generator *generator, uint64_t n, struct arena *
 	mistake = below(generator, 100) < generator->errors ? (enum mistake)below(generator, MISTAKES) : NO_MISTAKE;
 	group = pick_group(generator, mistake);
 	audience = pick_audience(generator, group, mistake);
-	*command = (struct command){
-		.trace_id = arena_printf(arena, "%016llx%016llx", (unsigned long long)mix(mix(generator->seed) ^ n),
-					 (unsigned long long)next_random(generator)),
-		.account_group_id = id_of(arena, 'a', group),
+	*command = (struct duplicate_command){
+		.head.trace_id = arena_printf(arena, "%016llx%016llx", (unsigned long long)mix(mix(generator->seed) ^ n),
+					      (unsigned long long)next_random(generator)),
+		.head.account_group_id = id_of(arena, 'a', group),
 		.campaign_id = id_of(arena, mistake == UNKNOWN_CAMPAIGN ? 'f' : 'c', group * 100ull + below(generator, LISTS)),
 		.audience_id = id_of(arena, mistake == UNKNOWN_AUDIENCE ? 'f' : 'd', group * 100ull + audience),
-		.issued_at_ms = generator->now_ms,
+		.head.issued_at_ms = generator->now_ms,
 	};
 	if (mistake == BAD_FIELD)
 		command->name = "  ";
@@ -364,7 +365,7 @@ int bench_make(int argc, char **argv)
 	};
 	struct arena *arena = arena_new(1 << 20);
 	struct fault fault;
-	struct codec *codec = codec_new(NULL, &fault);
+	struct codec *codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 
 	if (codec == NULL)
 		bench_die("%s", fault.msg);
@@ -372,12 +373,12 @@ int bench_make(int argc, char **argv)
 		generator.leads = (size_t)bench_number(argc, argv, "leads", "25");
 	check_options(&generator);
 	for (long long n = 0; n < count; n++) {
-		struct command command;
+		struct duplicate_command command;
 		const void *value;
 		size_t size;
 
 		make_command(&generator, (uint64_t)n, arena, &command);
-		if (codec_encode_command(codec, &command, arena, &value, &size, &fault) < 0)
+		if (codec_encode_command(codec, &command.head, arena, &value, &size, &fault) < 0)
 			bench_die("command %lld: %s", n, fault.msg);
 		write_record(&command, value, size);
 		arena_reset(arena);

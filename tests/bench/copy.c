@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/id.h"
 #include "worker/base/clock.h"
 #include "commands.h"
 
@@ -108,7 +111,7 @@ static void end_field(struct buffer *buffer, size_t start)
 /* ---- the row ---- */
 
 /* The leads that the command names, or all of its audience. */
-static void put_leads(struct buffer *buffer, const struct command *command, size_t *count)
+static void put_leads(struct buffer *buffer, const struct duplicate_command *command, size_t *count)
 {
 	unsigned long long number = bench_id_number(command->audience_id);
 	struct bench_audience audience = bench_audience((unsigned)(number / 100), (unsigned)(number % 100));
@@ -153,22 +156,22 @@ static void put_workflow(struct buffer *buffer, size_t n)
 static void put_row(struct run *run, size_t i)
 {
 	struct bench_record record;
-	struct command command;
+	struct duplicate_command command;
 	struct buffer *rows = &run->rows;
-	enum reason reason;
+	const struct reason *reason;
 	const char *details;
 	struct fault fault;
-	char id[CAMPAIGN_ID_CHARS + 1];
+	char id[NEW_ID_CHARS + 1];
 	size_t count_at, leads;
 
 	bench_get(run->file, i, &record);
-	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &command, &reason, &fault) < 0)
+	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &command.head, &reason, &fault) < 0)
 		bench_die("record %zu: %s", i, fault.msg);
-	if (command_check(&command, run->arena, &details) < 0)
+	if (command_check(&duplicate_contract, &command.head, run->arena, &details) < 0)
 		bench_die("record %zu: %s", i, details);
-	campaign_new_id(id);
+	id_new(id);
 	put_int16(rows, 17);
-	put_text(rows, command.account_group_id);
+	put_text(rows, command.head.account_group_id);
 	put_text(rows, id);
 	put_text(rows, command.name ? command.name : "Campaign 1 of account group 1");
 	put_text(rows, DESCRIPTION);
@@ -183,8 +186,8 @@ static void put_row(struct run *run, size_t i)
 	put_text(rows, "en");
 	put_workflow(rows, i);
 	put_text(rows, command.campaign_id);
-	put_text(rows, arena_printf(run->arena, "copy-%s", command.trace_id));
-	put_field(rows, command.digest, sizeof command.digest);
+	put_text(rows, arena_printf(run->arena, "copy-%s", command.head.trace_id));
+	put_field(rows, command.head.digest, sizeof command.head.digest);
 	put_text(rows, "bench-key-1");
 	put_time(rows, clock_wall_ms());
 	put_time(rows, clock_wall_ms());
@@ -245,7 +248,7 @@ int bench_copy(int argc, char **argv)
 	count = bench_range(argc, argv, run.file, &from);
 	if (batch == 0)
 		bench_die("batch: at least 1");
-	run.codec = codec_new(NULL, &fault);
+	run.codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	run.conn = PQconnectdb(bench_option(argc, argv, "database", NULL));
 	run.batch_us = calloc(count / batch + 1, sizeof *run.batch_us);
 	if (run.codec == NULL || run.batch_us == NULL || PQstatus(run.conn) != CONNECTION_OK)

@@ -19,12 +19,17 @@
 
 #include <cmocka.h>
 
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/id.h"
+#include "schemas/result.h"
 #include "worker/base/clock.h"
 #include "worker/db/execution.h"
 #include "worker/db/migrate.h"
 #include "worker/db/ownership.h"
 #include "worker/db/rows.h"
 #include "worker/db/session.h"
+#include "worker/sql/sql.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])
 #define EXIT_SKIPPED 77
@@ -161,10 +166,20 @@ static inline int wait_with_poll(void *arg, int fd, short events, int timeout_ms
 	return 0;
 }
 
+static const struct execution_settings fixture_execution = {
+	.contract = &duplicate_contract,
+	.lock_sql = sql_lock,
+	.execute_sql = sql_execute,
+	.written_sql = sql_written,
+	.limit = LEADS_CAP,
+};
+
 static inline struct session_settings settings_of(const char *group)
 {
-	static const struct statement *const statements[] = { ownership_statements, execution_statements, NULL };
+	static struct statement own[EXECUTION_STATEMENTS];
+	static const struct statement *const statements[] = { ownership_statements, own, NULL };
 
+	execution_statements(&fixture_execution, own);
 	return (struct session_settings){
 		.database = fx.worker,
 		.application = "store-test",
@@ -175,7 +190,6 @@ static inline struct session_settings settings_of(const char *group)
 		.statement_timeout_ms = 20000,
 		.idle_in_transaction_ms = 2000,
 		.connect_timeout_ms = 5000,
-		.audience_leads_max = LEADS_CAP,
 	};
 }
 
@@ -205,7 +219,7 @@ static inline void claim_partition(struct session *session, int32_t partition, s
 static inline int execute(struct session *session, const struct fence *fence, struct job **jobs, size_t n, enum execution_end end,
 			  struct arena *arena, struct fault *fault)
 {
-	struct execution *execution = execution_new(session);
+	struct execution *execution = execution_new(session, &fixture_execution);
 	int done;
 
 	execution_send(execution, fence, jobs, n, end, arena);
@@ -216,8 +230,8 @@ static inline int execute(struct session *session, const struct fence *fence, st
 
 static inline int find_draft(struct session *session, const struct job *job, bool *found, struct fault *fault)
 {
-	struct execution *execution = execution_new(session);
-	int done = execution_find_draft(execution, job, found, fault);
+	struct execution *execution = execution_new(session, &fixture_execution);
+	int done = execution_find_written(execution, job, found, fault);
 
 	execution_free(execution);
 	return done;
@@ -320,7 +334,7 @@ static inline void digest_key(const char *key, uint8_t digest[DIGEST_BYTES])
 	SHA256((const unsigned char *)key, strlen(key), digest);
 }
 
-static inline void split_leads(struct command *command, const char *leads)
+static inline void split_leads(struct duplicate_command *command, const char *leads)
 {
 	size_t n = 1;
 	const char **ids;
@@ -341,32 +355,39 @@ static inline void split_leads(struct command *command, const char *leads)
 static inline struct job *make_command(struct spec spec)
 {
 	struct job *job = arena_alloc(fx.arena, sizeof *job);
+	struct duplicate_command *command = arena_alloc(fx.arena, sizeof *command);
 	const char *details;
 
-	job->command = (struct command){
-		.trace_id = spec.trace ? spec.trace : arena_printf(fx.arena, "trace-%u", ++fx.traces),
-		.account_group_id = spec.group ? spec.group : AG,
+	*command = (struct duplicate_command){
+		.head.trace_id = spec.trace ? spec.trace : arena_printf(fx.arena, "trace-%u", ++fx.traces),
+		.head.account_group_id = spec.group ? spec.group : AG,
 		.campaign_id = spec.campaign ? spec.campaign : RUNNING,
 		.audience_id = spec.audience ? spec.audience : "aud_list",
 		.name = spec.name,
-		.has_key = !spec.no_key,
-		.has_expiry = spec.expires_ms != 0,
-		.expires_at_ms = spec.expires_ms,
+		.head.has_key = !spec.no_key,
+		.head.has_expiry = spec.expires_ms != 0,
+		.head.expires_at_ms = spec.expires_ms,
 	};
-	digest_key(spec.key ? spec.key : "demo-key-full", job->command.key_digest);
+	digest_key(spec.key ? spec.key : "demo-key-full", command->head.key_digest);
 	if (spec.leads)
-		split_leads(&job->command, spec.leads);
-	if (command_check(&job->command, fx.arena, &details) < 0)
+		split_leads(command, spec.leads);
+	if (command_check(&duplicate_contract, &command->head, fx.arena, &details) < 0)
 		fail_msg("%s", details);
 	job->record.timestamp_ms = spec.stamp_ms ? spec.stamp_ms : -1;
 	job->executable = true;
-	result_describe(&job->result, &job->command);
+	job->command = &command->head;
+	result_describe(&job->result, &duplicate_contract, &command->head);
 	return job;
 }
 
 #define COMMAND(...) make_command((struct spec){ __VA_ARGS__ })
 
 /* ---- results against the table ---- */
+
+static inline bool was_refused(const struct job *job, const char *word)
+{
+	return job->reason && strcmp(job->reason->word, word) == 0;
+}
 
 static inline void assert_same_text(const char *result, const char *table, const char *what)
 {
@@ -381,7 +402,7 @@ static inline void assert_draft_is_there(const struct job *job)
 		"auto_cancel_on_message_received, coalesce(outreach_language, '(null)'), "
 		"(extract(epoch FROM created_at) * 1000)::bigint, (extract(epoch FROM updated_at) * 1000)::bigint "
 		"FROM campaigns WHERE account_group_id = $1 AND trace_id = $2 AND deleted_at IS NULL";
-	const char *values[] = { job->command.account_group_id, job->command.trace_id };
+	const char *values[] = { job->command->account_group_id, job->command->trace_id };
 	const struct campaign *data = job->result.data;
 	PGresult *row = PQexecParams(fx.admin, sql, 2, NULL, values, NULL, NULL, 0);
 
@@ -405,20 +426,20 @@ static inline const char *draft_of(const struct job *job)
 	char digest[2 * DIGEST_BYTES + 1];
 
 	for (size_t i = 0; i < DIGEST_BYTES; i++)
-		sprintf(digest + 2 * i, "%02x", job->command.digest[i]);
+		sprintf(digest + 2 * i, "%02x", job->command->digest[i]);
 	return ask("SELECT id FROM campaigns WHERE account_group_id = '%s' AND trace_id = '%s' AND command_digest = '\\x%s'",
-		   job->command.account_group_id, job->command.trace_id, digest);
+		   job->command->account_group_id, job->command->trace_id, digest);
 }
 
 /* I3: success if and only if the draft of this very command is there. */
 static inline void assert_agrees(const struct job *job)
 {
 	if (job->result.success) {
-		assert_int_equal(job->reason, REASON_NONE);
+		assert_null(job->reason);
 		assert_int_equal(job->result.http_status, 201);
 		assert_draft_is_there(job);
-	} else if (job->executable && draft_of(job)[0] != '\0' && job->reason != REASON_DRAFT_DELETED) {
-		fail_msg("%s was refused (%s) and has a draft", job->command.trace_id, job->result.reason);
+	} else if (job->executable && draft_of(job)[0] != '\0' && !was_refused(job, "draft_deleted")) {
+		fail_msg("%s was refused (%s) and has a draft", job->command->trace_id, job->result.reason);
 	}
 }
 
@@ -454,21 +475,19 @@ static inline struct job *execute_one(struct job *job)
 static inline void assert_created(const struct job *job)
 {
 	if (!job->result.success)
-		fail_msg("%s: %s %s", job->command.trace_id, job->result.reason, job->result.error_details);
+		fail_msg("%s: %s %s", job->command->trace_id, job->result.reason, job->result.error_details);
 	assert_false(job->result.draft_existed);
-	assert_string_equal(job->result.data->status, "draft");
-	assert_int_equal(strspn(job->result.data->id, "0123456789abcdef"), CAMPAIGN_ID_CHARS);
+	assert_string_equal(job->result.campaign->status, "draft");
+	assert_int_equal(strspn(job->result.campaign->id, "0123456789abcdef"), NEW_ID_CHARS);
 }
 
-static inline void assert_refused(const struct job *job, enum reason reason, const char *details)
+static inline void assert_refused(const struct job *job, const char *word, const char *details)
 {
-	const struct reason_info *info = reason_info(reason);
-
-	if (job->result.success || job->reason != reason)
-		fail_msg("%s: wanted %s, got %s", job->command.trace_id, info->word, reason_info(job->reason)->word);
-	assert_int_equal(job->result.http_status, info->http_status);
-	assert_string_equal(job->result.error_code, info->code);
-	assert_string_equal(job->result.reason, info->word);
+	if (job->result.success || !was_refused(job, word))
+		fail_msg("%s: wanted %s, got %s", job->command->trace_id, word, job->reason ? job->reason->word : "a draft");
+	assert_int_equal(job->result.http_status, job->reason->http_status);
+	assert_string_equal(job->result.error_code, job->reason->code);
+	assert_string_equal(job->result.reason, word);
 	assert_null(job->result.data);
 	if (details)
 		assert_string_equal(job->result.error_details, details);
@@ -477,7 +496,7 @@ static inline void assert_refused(const struct job *job, enum reason reason, con
 static inline const char *leads_of(const struct job *job)
 {
 	return ask("SELECT array_to_string(selected_leads, ' ') FROM campaigns WHERE account_group_id = '%s' AND trace_id = '%s'",
-		   job->command.account_group_id, job->command.trace_id);
+		   job->command->account_group_id, job->command->trace_id);
 }
 
 static inline int reset_arena(void **state)

@@ -442,7 +442,7 @@ static void test_lost_race_for_a_trace_is_tried_again(void **state)
 	assert_not_written(beside);
 	assert_int_equal(execute(session, &fx.fence, jobs, 2, EXECUTION_COMMIT, fx.arena, &fault), 0);
 	assert_created(beside);
-	assert_refused(job, REASON_TRACE_REUSED, NULL);
+	assert_refused(job, "trace_reused", NULL);
 	PQfinish(other);
 	session_free(session);
 	claim_again();
@@ -916,18 +916,20 @@ static void fill_race(struct racer *racer, int batch, struct job **order)
 {
 	for (int i = 0; i < RACE_BATCH; i++) {
 		struct job *job = &racer->jobs[batch * RACE_BATCH + i];
+		struct duplicate_command *command = arena_alloc(racer->arena, sizeof *command);
 		const char *details;
 
-		job->command = (struct command){
-			.trace_id = arena_printf(racer->arena, "race-%d-%d", batch, i),
-			.account_group_id = AG,
+		*command = (struct duplicate_command){
+			.head.trace_id = arena_printf(racer->arena, "race-%d-%d", batch, i),
+			.head.account_group_id = AG,
 			.campaign_id = PLAIN,
 			.audience_id = "aud_empty",
-			.has_key = true,
+			.head.has_key = true,
 		};
-		digest_key(racer->key, job->command.key_digest);
-		if (command_check(&job->command, racer->arena, &details) < 0)
+		digest_key(racer->key, command->head.key_digest);
+		if (command_check(&duplicate_contract, &command->head, racer->arena, &details) < 0)
 			abort();
+		job->command = &command->head;
 		job->record.timestamp_ms = -1;
 		job->executable = true;
 		order[(i + racer->number * 13) % RACE_BATCH] = job; /* each in another order */
@@ -960,7 +962,7 @@ static void *race(void *arg)
 		for (int i = 0; i < RACE_BATCH; i++) {
 			racer->created += order[i]->result.success && !order[i]->result.draft_existed;
 			racer->existed += order[i]->result.success && order[i]->result.draft_existed;
-			racer->reused += order[i]->reason == REASON_TRACE_REUSED;
+			racer->reused += was_refused(order[i], "trace_reused");
 		}
 	}
 	session_free(session);
@@ -1007,14 +1009,14 @@ static void test_workers_race_for_the_same_traces(void **state)
 
 static const struct fact {
 	const char *set, *clear;
-	enum reason reason; /* the refusal while it is set */
+	const char *reason; /* the refusal while it is set */
 } facts[FACTS] = {
 	{ "UPDATE api_keys SET revoked_at = now() WHERE public_id = 'key_other'",
-	  "UPDATE api_keys SET revoked_at = NULL WHERE public_id = 'key_other'", REASON_KEY_REVOKED },
+	  "UPDATE api_keys SET revoked_at = NULL WHERE public_id = 'key_other'", "key_revoked" },
 	{ "UPDATE audiences SET ready = false WHERE id = 'aud_second'", "UPDATE audiences SET ready = true WHERE id = 'aud_second'",
-	  REASON_AUDIENCE_POPULATING },
+	  "audience_populating" },
 	{ "UPDATE campaign_leads SET state = 'enrolled' WHERE campaign_id = '" RUNNING "' AND lead_id = 'lead_12'",
-	  "UPDATE campaign_leads SET state = 'removed' WHERE campaign_id = '" RUNNING "' AND lead_id = 'lead_12'", REASON_LEAD_ACTIVE },
+	  "UPDATE campaign_leads SET state = 'removed' WHERE campaign_id = '" RUNNING "' AND lead_id = 'lead_12'", "lead_active" },
 };
 
 struct flips {
@@ -1084,15 +1086,15 @@ struct flip_batch {
 
 static void check_flip_batch(const struct flips *flips, const struct flip_batch *batch, size_t verdicts[FACTS + 1])
 {
-	enum reason first = batch->jobs[0]->reason;
+	const struct reason *first = batch->jobs[0]->reason;
 
 	for (size_t i = 0; i < COUNT(batch->jobs); i++) {
 		const struct job *job = batch->jobs[i];
 		int fact = 0;
 
 		assert_agrees(job);
-		assert_int_equal(job->reason, first); /* one snapshot: the same commands get the same verdict */
-		while (fact < FACTS && facts[fact].reason != job->reason)
+		assert_ptr_equal(job->reason, first); /* one snapshot: the same commands get the same verdict */
+		while (fact < FACTS && !was_refused(job, facts[fact].reason))
 			fact++;
 		verdicts[fact]++;
 		if (fact == FACTS)

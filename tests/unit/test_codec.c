@@ -11,7 +11,11 @@
 #include <cmocka.h>
 
 #include "schemas/codec.h"
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/fingerprint.h"
 #include "schemas/guard.h"
+#include "schemas/result.h"
 #include "bytes.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])
@@ -26,7 +30,7 @@ static int set_up(void **state)
 	struct fault fault;
 
 	(void)state;
-	codec = codec_new(NULL, &fault);
+	codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	arena = arena_new(1024 * 1024);
 	strcpy(folder, "/tmp/test_codec.XXXXXX");
 	return codec && mkdtemp(folder) ? 0 : -1;
@@ -42,31 +46,31 @@ static int tear_down(void **state)
 
 static const char *const leads[] = { "lead-2", "lead-1", "", "lead-1" };
 
-static struct command full_command(void)
+static struct duplicate_command full_command(void)
 {
-	struct command command = {
-		.trace_id = "trace-1",
-		.account_group_id = "group-1",
+	struct duplicate_command command = {
+		.head.trace_id = "trace-1",
+		.head.account_group_id = "group-1",
 		.campaign_id = "65a000000000000000000001",
 		.name = "Sp\xc3\xa4te Antwort \xf0\x9f\x99\x82",
 		.audience_id = "aud-1",
 		.lead_ids = (const char **)leads,
 		.lead_count = COUNT(leads),
-		.has_key = true,
-		.issued_at_ms = 1700000000000,
-		.has_expiry = true,
-		.expires_at_ms = -1,
+		.head.has_key = true,
+		.head.issued_at_ms = 1700000000000,
+		.head.has_expiry = true,
+		.head.expires_at_ms = -1,
 	};
 
 	for (int i = 0; i < DIGEST_BYTES; i++)
-		command.key_digest[i] = (uint8_t)(i * 9);
+		command.head.key_digest[i] = (uint8_t)(i * 9);
 	return command;
 }
 
-static struct command least_command(void)
+static struct duplicate_command least_command(void)
 {
-	return (struct command){
-		.trace_id = "", .account_group_id = "g", .campaign_id = "c", .audience_id = "a", .issued_at_ms = INT64_MIN
+	return (struct duplicate_command){
+		.head.trace_id = "", .head.account_group_id = "g", .campaign_id = "c", .audience_id = "a", .head.issued_at_ms = INT64_MIN
 	};
 }
 
@@ -77,10 +81,10 @@ static void assert_same_text(const char *a, const char *b)
 		assert_string_equal(a, b);
 }
 
-static void assert_same_command(const struct command *a, const struct command *b)
+static void assert_same_command(const struct duplicate_command *a, const struct duplicate_command *b)
 {
-	assert_same_text(a->trace_id, b->trace_id);
-	assert_same_text(a->account_group_id, b->account_group_id);
+	assert_same_text(a->head.trace_id, b->head.trace_id);
+	assert_same_text(a->head.account_group_id, b->head.account_group_id);
 	assert_same_text(a->campaign_id, b->campaign_id);
 	assert_same_text(a->name, b->name);
 	assert_same_text(a->audience_id, b->audience_id);
@@ -88,30 +92,30 @@ static void assert_same_command(const struct command *a, const struct command *b
 	assert_int_equal(a->lead_count, b->lead_count);
 	for (size_t i = 0; i < a->lead_count; i++)
 		assert_string_equal(a->lead_ids[i], b->lead_ids[i]);
-	assert_int_equal(a->has_key, b->has_key);
-	assert_memory_equal(a->key_digest, b->key_digest, DIGEST_BYTES);
-	assert_int_equal(a->issued_at_ms, b->issued_at_ms);
-	assert_int_equal(a->has_expiry, b->has_expiry);
-	assert_int_equal(a->expires_at_ms, b->expires_at_ms);
+	assert_int_equal(a->head.has_key, b->head.has_key);
+	assert_memory_equal(a->head.key_digest, b->head.key_digest, DIGEST_BYTES);
+	assert_int_equal(a->head.issued_at_ms, b->head.issued_at_ms);
+	assert_int_equal(a->head.has_expiry, b->head.has_expiry);
+	assert_int_equal(a->head.expires_at_ms, b->head.expires_at_ms);
 }
 
 /* Decodes a copy that is exactly as large as size: AddressSanitizer finds a read beyond it. */
-static int decode(struct codec *with, const void *data, size_t size, struct command *command, enum reason *reason,
+static int decode(struct codec *with, const void *data, size_t size, struct duplicate_command *command, const struct reason **reason,
 		  struct fault *fault)
 {
 	struct bytes copy = { 0 };
 	int failed;
 
 	put_raw(&copy, data, size);
-	failed = codec_decode_command(with, copy.data, size, arena, command, reason, fault);
+	failed = codec_decode_command(with, copy.data, size, arena, &command->head, reason, fault);
 	free_bytes(&copy);
 	return failed;
 }
 
-static void assert_refused(const void *data, size_t size, enum reason wanted, const char *message)
+static void assert_refused(const void *data, size_t size, const struct reason *wanted, const char *message)
 {
-	struct command command;
-	enum reason reason = REASON_NONE;
+	struct duplicate_command command;
+	const struct reason *reason = NULL;
 	struct fault fault = { 0 };
 
 	if (decode(codec, data, size, &command, &reason, &fault) == 0)
@@ -122,10 +126,10 @@ static void assert_refused(const void *data, size_t size, enum reason wanted, co
 		fail_msg("%s, wanted: %s", fault.msg, message);
 }
 
-static struct command decoded(struct codec *with, const struct bytes *bytes)
+static struct duplicate_command decoded(struct codec *with, const struct bytes *bytes)
 {
-	struct command command;
-	enum reason reason;
+	struct duplicate_command command;
+	const struct reason *reason;
 	struct fault fault;
 
 	if (decode(with, bytes->data, bytes->size, &command, &reason, &fault) != 0)
@@ -133,14 +137,14 @@ static struct command decoded(struct codec *with, const struct bytes *bytes)
 	return command;
 }
 
-static struct bytes encoded(const struct command *command)
+static struct bytes encoded(const struct duplicate_command *command)
 {
 	struct bytes bytes = { 0 };
 	struct fault fault;
 	const void *value;
 	size_t size;
 
-	if (codec_encode_command(codec, command, arena, &value, &size, &fault) != 0)
+	if (codec_encode_command(codec, &command->head, arena, &value, &size, &fault) != 0)
 		fail_msg("%s", fault.msg);
 	put_raw(&bytes, value, size);
 	return bytes;
@@ -162,13 +166,13 @@ static uint64_t command_fingerprint(void)
 	struct fault fault;
 	uint64_t fingerprint;
 
-	assert_int_equal(schema_fingerprint(command_schema_json, &fingerprint, NULL, &fault), 0);
+	assert_int_equal(schema_fingerprint(schema_duplicate_campaign_command, &fingerprint, NULL, &fault), 0);
 	return fingerprint;
 }
 
 static void commands_round_trip(void **state)
 {
-	struct command commands[] = { full_command(), least_command(), full_command(), full_command() };
+	struct duplicate_command commands[] = { full_command(), least_command(), full_command(), full_command() };
 
 	(void)state;
 	commands[2].lead_count = 0; /* an empty array is not null */
@@ -176,7 +180,7 @@ static void commands_round_trip(void **state)
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < COUNT(commands); i++) {
 			struct bytes bytes = encoded(&commands[i]);
-			struct command command = decoded(codec, &bytes);
+			struct duplicate_command command = decoded(codec, &bytes);
 
 			assert_same_command(&command, &commands[i]);
 			free_bytes(&bytes);
@@ -187,13 +191,13 @@ static void commands_round_trip(void **state)
 
 static void encodes_as_the_specification_says(void **state)
 {
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes bytes = encoded(&command), wanted = { 0 };
 
 	(void)state;
 	put_single_object(&wanted, command_fingerprint());
-	put_text(&wanted, command.trace_id);
-	put_text(&wanted, command.account_group_id);
+	put_text(&wanted, command.head.trace_id);
+	put_text(&wanted, command.head.account_group_id);
 	put_text(&wanted, command.campaign_id);
 	put_long(&wanted, 1);
 	put_text(&wanted, command.name);
@@ -204,10 +208,10 @@ static void encodes_as_the_specification_says(void **state)
 		put_text(&wanted, leads[i]);
 	put_long(&wanted, 0);
 	put_long(&wanted, 1);
-	put_raw(&wanted, command.key_digest, DIGEST_BYTES);
-	put_long(&wanted, command.issued_at_ms);
+	put_raw(&wanted, command.head.key_digest, DIGEST_BYTES);
+	put_long(&wanted, command.head.issued_at_ms);
 	put_long(&wanted, 1);
-	put_long(&wanted, command.expires_at_ms);
+	put_long(&wanted, command.head.expires_at_ms);
 	assert_int_equal(bytes.size, wanted.size);
 	assert_memory_equal(bytes.data, wanted.data, wanted.size);
 	free_bytes(&bytes);
@@ -218,7 +222,7 @@ static void refuses_to_encode_what_nobody_could_read(void **state)
 {
 	char *long_text = calloc(1, GUARD_STRING_MAX + 2);
 	const char **many = calloc(20, sizeof *many);
-	struct command command;
+	struct duplicate_command command;
 	const void *value;
 	size_t size;
 	struct fault fault;
@@ -227,15 +231,15 @@ static void refuses_to_encode_what_nobody_could_read(void **state)
 	memset(long_text, 'x', GUARD_STRING_MAX + 1);
 	command = full_command();
 	command.campaign_id = NULL;
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_string_equal(fault.msg, "field campaignId is missing");
 	assert_int_equal(fault.kind, FAULT_REJECT);
 	command = full_command();
 	command.name = "\xff";
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_string_equal(fault.msg, "field name is not UTF-8");
 	command.name = long_text;
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_string_equal(fault.msg, "field name has 65537 bytes, at most 65536");
 	command = full_command();
 	long_text[GUARD_STRING_MAX] = '\0';
@@ -243,23 +247,23 @@ static void refuses_to_encode_what_nobody_could_read(void **state)
 		many[i] = long_text;
 	command.lead_ids = many;
 	command.lead_count = 20;
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_non_null(strstr(fault.msg, "at most 1048576"));
 	command = full_command();
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), 0);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), 0);
 	free(long_text);
 	free(many);
 	arena_reset(arena);
 }
 
-static struct result error_result(void)
+static struct command_result error_result(void)
 {
-	struct result result = {
+	struct command_result result = {
 		.trace_id = "trace-1", .command_topic = "commands", .command_partition = 7, .command_offset = INT64_MAX,
 		.command_timestamp_ms = 1700000000001, .processed_at_ms = 1700000000002,
 	};
 
-	result_refuse(&result, REASON_RATE_LIMITED, "at most 10 commands a second");
+	result_refuse(&result, contract_find_reason(&duplicate_contract, "rate_limited"), "at most 10 commands a second");
 	result.has_retry_after = true;
 	result.retry_after_s = 3;
 	return result;
@@ -277,11 +281,11 @@ static const struct campaign *full_campaign(void)
 	return &campaign;
 }
 
-static struct result success_result(const struct campaign *campaign)
+static struct command_result success_result(const struct campaign *campaign)
 {
-	struct result result = error_result();
+	struct command_result result = error_result();
 
-	result_accept(&result, campaign, true);
+	result_accept(&result, &duplicate_contract, campaign, true);
 	result.account_group_id = "group-1";
 	result.source_campaign_id = "c-1";
 	result.audience_id = "aud-1";
@@ -310,7 +314,7 @@ static void assert_same_campaign(const struct campaign *a, const struct campaign
 	assert_int_equal(a->rate_limited_until_ms, b->rate_limited_until_ms);
 }
 
-static void assert_same_result(const struct result *a, const struct result *b)
+static void assert_same_result(const struct command_result *a, const struct command_result *b)
 {
 	assert_same_text(a->trace_id, b->trace_id);
 	assert_int_equal(a->success, b->success);
@@ -341,12 +345,12 @@ static void assert_same_result(const struct result *a, const struct result *b)
 static void results_round_trip(void **state)
 {
 	static const struct campaign least = { .id = "", .name = "", .status = "" };
-	struct result results[] = { error_result(), success_result(full_campaign()), success_result(&least), error_result() };
+	struct command_result results[] = { error_result(), success_result(full_campaign()), success_result(&least), error_result() };
 
 	(void)state;
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < COUNT(results); i++) {
-			struct result result;
+			struct command_result result;
 			struct fault fault;
 			const void *value;
 			size_t size;
@@ -362,7 +366,7 @@ static void results_round_trip(void **state)
 
 static void results_keep_the_envelopes_promise(void **state)
 {
-	struct result result = error_result();
+	struct command_result result = error_result();
 	struct fault fault;
 	const void *value;
 	size_t size;
@@ -382,28 +386,28 @@ static void results_keep_the_envelopes_promise(void **state)
 
 static void tells_kinds_of_unreadable_records_apart(void **state)
 {
-	struct command command = least_command();
+	struct duplicate_command command = least_command();
 	struct bytes bytes = encoded(&command), large = { calloc(1, RECORD_SIZE_MAX + 1), RECORD_SIZE_MAX + 1 };
-	struct result result = error_result();
-	enum reason reason = REASON_NONE;
+	struct command_result result = error_result();
+	const struct reason *reason = NULL;
 	struct fault fault;
 	const void *value;
 	size_t size;
 
 	(void)state;
-	assert_int_equal(codec_decode_command(codec, NULL, 0, arena, &command, &reason, &fault), -1);
-	assert_int_equal(reason, REASON_TOMBSTONE);
-	assert_refused("", 0, REASON_UNDECODABLE, "byte 0: neither");
-	assert_refused("\0\0\0\0", 4, REASON_UNDECODABLE, "4 bytes");
-	assert_refused("\0\0\0\1\2", 5, REASON_UNKNOWN_SCHEMA, "no schema is known by id 258");
-	assert_refused("\xc3\x01\1\2\3\4\5\6\7", 9, REASON_UNDECODABLE, "9 bytes");
-	assert_refused("\xc3\x01\1\2\3\4\5\6\7\x8", 10, REASON_UNKNOWN_SCHEMA, "by fingerprint 0807060504030201");
-	assert_refused("\x01" "0123456789abcdef", 17, REASON_UNDECODABLE, "byte 0: neither"); /* Confluent's newer GUID */
-	assert_refused("{\"traceId\":\"x\"}", 15, REASON_UNDECODABLE, "byte 0: neither");
-	assert_refused(large.data, large.size, REASON_TOO_LARGE, "1048577 bytes, at most 1048576");
-	assert_refused(large.data, large.size - 1, REASON_UNKNOWN_SCHEMA, "id 0");
+	assert_int_equal(codec_decode_command(codec, NULL, 0, arena, &command.head, &reason, &fault), -1);
+	assert_ptr_equal(reason, &reason_tombstone);
+	assert_refused("", 0, &reason_undecodable, "byte 0: neither");
+	assert_refused("\0\0\0\0", 4, &reason_undecodable, "4 bytes");
+	assert_refused("\0\0\0\1\2", 5, &reason_unknown_schema, "no schema is known by id 258");
+	assert_refused("\xc3\x01\1\2\3\4\5\6\7", 9, &reason_undecodable, "9 bytes");
+	assert_refused("\xc3\x01\1\2\3\4\5\6\7\x8", 10, &reason_unknown_schema, "by fingerprint 0807060504030201");
+	assert_refused("\x01" "0123456789abcdef", 17, &reason_undecodable, "byte 0: neither"); /* Confluent's newer GUID */
+	assert_refused("{\"traceId\":\"x\"}", 15, &reason_undecodable, "byte 0: neither");
+	assert_refused(large.data, large.size, &reason_too_large, "1048577 bytes, at most 1048576");
+	assert_refused(large.data, large.size - 1, &reason_unknown_schema, "id 0");
 	assert_int_equal(codec_encode_result(codec, &result, arena, &value, &size, &fault), 0);
-	assert_refused(value, size, REASON_UNDECODABLE, "it is a DuplicateCampaignResult, no DuplicateCampaignCommand");
+	assert_refused(value, size, &reason_undecodable, "it is a DuplicateCampaignResult, no DuplicateCampaignCommand");
 	assert_int_equal(codec_decode_result(codec, bytes.data, bytes.size, arena, &result, &fault), -1);
 	free_bytes(&bytes);
 	free_bytes(&large);
@@ -411,23 +415,84 @@ static void tells_kinds_of_unreadable_records_apart(void **state)
 
 static void reads_confluents_framing(void **state)
 {
-	struct command command = full_command(), again;
+	struct duplicate_command command = full_command(), again;
 	struct bytes bytes = encoded(&command), framed = { 0 };
 	struct fault fault;
 
 	(void)state;
 	put_raw(&framed, "\0\0\1\0\7", 5);
 	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
-	assert_refused(framed.data, framed.size, REASON_UNKNOWN_SCHEMA, "id 65543");
-	assert_int_equal(codec_add_schema_id(codec, 65543, command_schema_json, &fault), 0);
+	assert_refused(framed.data, framed.size, &reason_unknown_schema, "id 65543");
+	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_command, &fault), 0);
 	again = decoded(codec, &framed);
 	assert_same_command(&again, &command);
-	assert_int_equal(codec_add_schema_id(codec, 65543, command_schema_json, &fault), 0);
-	assert_int_equal(codec_add_schema_id(codec, 65543, result_schema_json, &fault), -1);
+	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_command, &fault), 0);
+	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_result, &fault), -1);
 	assert_string_equal(fault.msg, "Avro schema id 65543: the id already stands for another schema");
 	assert_int_equal(fault.kind, FAULT_FATAL);
 	assert_int_equal(codec_add_schema_id(codec, 8, "{", &fault), -1);
 	assert_non_null(strstr(fault.msg, "Avro schema id 8: no JSON: line 1"));
+	free_bytes(&bytes);
+	free_bytes(&framed);
+	arena_reset(arena);
+}
+
+struct registry {
+	bool away;
+	const char *json; /* NULL: it has none */
+	int asked;
+};
+
+static int find_in_registry(void *arg, uint32_t id, char **json, struct fault *fault)
+{
+	struct registry *registry = arg;
+
+	assert_int_equal(id, 7);
+	registry->asked++;
+	if (registry->away)
+		return fault_set(fault, FAULT_WAIT, "the registry is away");
+	*json = registry->json ? strdup(registry->json) : NULL;
+	return 0;
+}
+
+static void assert_asked(struct codec *with, const struct bytes *framed, enum fault_kind kind, const char *message)
+{
+	struct duplicate_command command;
+	const struct reason *reason;
+	struct fault fault = { 0 };
+
+	assert_int_equal(decode(with, framed->data, framed->size, &command, &reason, &fault), kind == FAULT_NONE ? 0 : -1);
+	assert_int_equal(fault.kind, kind);
+	if (kind == FAULT_REJECT)
+		assert_ptr_equal(reason, &reason_unknown_schema);
+	assert_non_null(strstr(fault.msg, message));
+}
+
+/* While the source cannot tell, nothing is said of the record; what it knows is asked once. */
+static void waits_for_a_source_that_is_away(void **state)
+{
+	struct registry registry = { .away = true };
+	const struct schema_source source = { find_in_registry, &registry };
+	struct duplicate_command command = full_command();
+	struct bytes bytes = encoded(&command), framed = { 0 };
+	struct fault fault;
+	struct codec *with = codec_new(&duplicate_contract, NULL, &source, &fault);
+
+	(void)state;
+	put_raw(&framed, "\0\0\0\0\7", 5);
+	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
+	assert_asked(with, &framed, FAULT_WAIT, "the registry is away");
+	registry.away = false;
+	assert_asked(with, &framed, FAULT_REJECT, "no schema is known by id 7");
+	registry.json = "{\"type\":\"record\",\"name\":\"Other\",\"fields\":[]}";
+	assert_asked(with, &framed, FAULT_REJECT, "Avro schema id 7: it is record Other");
+	registry.json = schema_duplicate_campaign_command;
+	assert_asked(with, &framed, FAULT_NONE, "");
+	assert_asked(with, &framed, FAULT_NONE, "");
+	assert_int_equal(registry.asked, 4);
+	assert_asked(with, &bytes, FAULT_NONE, ""); /* what is built in is asked of nobody */
+	assert_int_equal(registry.asked, 4);
+	codec_free(with);
 	free_bytes(&bytes);
 	free_bytes(&framed);
 	arena_reset(arena);
@@ -438,7 +503,7 @@ static void remove_file(const char *name);
 
 static void reads_an_id_that_names_a_file(void **state)
 {
-	struct command command = full_command(), again;
+	struct duplicate_command command = full_command(), again;
 	struct bytes bytes = encoded(&command), framed = { 0 };
 	struct fault fault;
 	struct codec *with;
@@ -446,14 +511,14 @@ static void reads_an_id_that_names_a_file(void **state)
 	(void)state;
 	put_raw(&framed, "\0\0\0\x12\x67", 5); /* 4711 */
 	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
-	write_file("4711.avsc", command_schema_json, strlen(command_schema_json));
-	with = codec_new(folder, &fault);
+	write_file("4711.avsc", schema_duplicate_campaign_command, strlen(schema_duplicate_campaign_command));
+	with = codec_new(&duplicate_contract, folder, NULL, &fault);
 	assert_non_null(with);
 	again = decoded(with, &framed);
 	assert_same_command(&again, &command);
 	codec_free(with);
-	write_file("04711.avsc", result_schema_json, strlen(result_schema_json));
-	assert_null(codec_new(folder, &fault));
+	write_file("04711.avsc", schema_duplicate_campaign_result, strlen(schema_duplicate_campaign_result));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "4711.avsc: the id already stands for another schema"));
 	remove_file("04711.avsc");
 	remove_file("4711.avsc");
@@ -464,20 +529,20 @@ static void reads_an_id_that_names_a_file(void **state)
 
 static void refuses_every_truncation_and_extra_bytes(void **state)
 {
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes bytes = encoded(&command);
 	size_t before = 0;
 
 	(void)state;
 	for (int round = 0; round < 3; round++) { /* the first one warms malloc's caches */
 		for (size_t size = HEADER; size < bytes.size; size++)
-			assert_refused(bytes.data, size, REASON_UNDECODABLE, "byte ");
+			assert_refused(bytes.data, size, &reason_undecodable, "byte ");
 		if (round > 0)
 			assert_flat(before);
 		before = allocated_bytes();
 	}
 	put_raw(&bytes, "\0", 1);
-	assert_refused(bytes.data, bytes.size, REASON_UNDECODABLE, "1 bytes too many");
+	assert_refused(bytes.data, bytes.size, &reason_undecodable, "1 bytes too many");
 	free_bytes(&bytes);
 }
 
@@ -516,7 +581,7 @@ static void refuses_hostile_leads(void **state)
 		assert_int_equal(bytes.size, 44);
 		put_raw(&bytes, cases[i % COUNT(cases)].data, cases[i % COUNT(cases)].size);
 		put_raw(&bytes, "\0\2\0", 3); /* no key, issued at 1, no expiry */
-		assert_refused(bytes.data, bytes.size, REASON_UNDECODABLE, cases[i % COUNT(cases)].message);
+		assert_refused(bytes.data, bytes.size, &reason_undecodable, cases[i % COUNT(cases)].message);
 		free_bytes(&bytes);
 		if (i + 1 == COUNT(cases)) /* malloc's caches are warm */
 			before = allocated_bytes();
@@ -546,15 +611,15 @@ static void refuses_a_million_leads_before_it_allocates(void **state)
 {
 	struct bytes empty = many_leads(1000000, ""), some = many_leads(100001, "lead-1");
 	size_t before = allocated_bytes();
-	struct command command;
-	enum reason reason;
+	struct duplicate_command command;
+	const struct reason *reason;
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(codec_decode_command(codec, empty.data, empty.size, arena, &command, &reason, &fault), -1);
+	assert_int_equal(codec_decode_command(codec, empty.data, empty.size, arena, &command.head, &reason, &fault), -1);
 	assert_non_null(strstr(fault.msg, "field leadIds, byte 45: a block of 1000000 values, at most 100000 in a record"));
-	assert_int_equal(reason, REASON_UNDECODABLE);
-	assert_int_equal(codec_decode_command(codec, some.data, some.size, arena, &command, &reason, &fault), -1);
+	assert_ptr_equal(reason, &reason_undecodable);
+	assert_int_equal(codec_decode_command(codec, some.data, some.size, arena, &command.head, &reason, &fault), -1);
 	assert_flat(before);
 	free_bytes(&empty);
 	free_bytes(&some);
@@ -563,13 +628,13 @@ static void refuses_a_million_leads_before_it_allocates(void **state)
 static void leaves_too_many_leads_to_rule_1(void **state)
 {
 	struct bytes bytes = many_leads(LEADS_MAX + 1, "lead-1");
-	struct command command = decoded(codec, &bytes);
+	struct duplicate_command command = decoded(codec, &bytes);
 	const char *details;
 
 	(void)state;
 	assert_int_equal(command.lead_count, LEADS_MAX + 1);
-	assert_string_equal(command.trace_id, "trace-1");
-	assert_int_equal(command_check(&command, arena, &details), -1);
+	assert_string_equal(command.head.trace_id, "trace-1");
+	assert_int_equal(command_check(&duplicate_contract, &command.head, arena, &details), -1);
 	assert_string_equal(details, "leadIds has 10001 ids: at most 10000");
 	free_bytes(&bytes);
 	arena_reset(arena);
@@ -602,7 +667,7 @@ static void memory_stays_flat(void **state)
 	before = allocated_bytes();
 	for (size_t round = 0; round < 150; round++) {
 		struct bytes bytes = round % 50 == 0 ? many_leads(99000, "") : one_long_lead(500, round);
-		struct command command = decoded(codec, &bytes);
+		struct duplicate_command command = decoded(codec, &bytes);
 
 		assert_true(command.lead_count == 99000 || command.lead_count == 500);
 		free_bytes(&bytes);
@@ -690,31 +755,31 @@ static uint64_t fingerprint_of(const char *json)
 static void check_newest(struct codec *with, const struct bytes *bytes)
 {
 	const char *ids[] = { "x", "y" };
-	struct command command = decoded(with, bytes), wanted = {
-		.trace_id = "trace-1", .account_group_id = "group-1", .campaign_id = "campaign-1", .audience_id = "aud-1",
-		.name = "a name", .lead_ids = ids, .lead_count = 2, .has_key = true, .issued_at_ms = 77, .has_expiry = true,
-		.expires_at_ms = -4,
+	struct duplicate_command command = decoded(with, bytes), wanted = {
+		.head.trace_id = "trace-1", .head.account_group_id = "group-1", .campaign_id = "campaign-1", .audience_id = "aud-1",
+		.name = "a name", .lead_ids = ids, .lead_count = 2, .head.has_key = true, .head.issued_at_ms = 77, .head.has_expiry = true,
+		.head.expires_at_ms = -4,
 	};
 
 	for (int i = 0; i < DIGEST_BYTES; i++)
-		wanted.key_digest[i] = (uint8_t)i;
+		wanted.head.key_digest[i] = (uint8_t)i;
 	assert_same_command(&command, &wanted);
 }
 
 static void reads_older_and_newer_writers_from_a_folder(void **state)
 {
 	struct bytes old = { 0 }, new = { 0 };
-	struct command command, wanted = least_command();
+	struct duplicate_command command, wanted = least_command();
 	struct codec *with;
 	struct fault fault;
 
 	(void)state;
 	write_file("1-oldest.avsc", oldest, strlen(oldest));
 	write_file("2-newest.avsc", newest, strlen(newest));
-	write_file("3-same.avsc", command_schema_json, strlen(command_schema_json));
+	write_file("3-same.avsc", schema_duplicate_campaign_command, strlen(schema_duplicate_campaign_command));
 	write_file("README", "not a schema", 12);
 	write_file(".hidden.avsc", "{", 1);
-	with = codec_new(folder, &fault);
+	with = codec_new(&duplicate_contract, folder, NULL, &fault);
 	if (with == NULL)
 		fail_msg("%s", fault.msg);
 	put_single_object(&old, fingerprint_of(oldest));
@@ -730,7 +795,7 @@ static void reads_older_and_newer_writers_from_a_folder(void **state)
 		assert_same_command(&command, &wanted);
 		check_newest(with, &new);
 	}
-	assert_refused(old.data, old.size, REASON_UNKNOWN_SCHEMA, "fingerprint"); /* without the folder */
+	assert_refused(old.data, old.size, &reason_unknown_schema, "fingerprint"); /* without the folder */
 	codec_free(with);
 	remove_file("1-oldest.avsc");
 	remove_file("2-newest.avsc");
@@ -771,7 +836,7 @@ static void refuses_unusable_writer_schemas(void **state)
 		struct codec *with;
 
 		write_file("x.avsc", cases[i].json, strlen(cases[i].json));
-		with = codec_new(folder, &fault);
+		with = codec_new(&duplicate_contract, folder, NULL, &fault);
 		if (with)
 			fail_msg("accepted: %s", cases[i].json);
 		assert_int_equal(fault.kind, FAULT_FATAL);
@@ -805,20 +870,20 @@ static void refuses_unusable_files(void **state)
 	char *large = malloc(300000), path[128];
 
 	(void)state;
-	with = codec_new("/nonexistent", &fault);
+	with = codec_new(&duplicate_contract, "/nonexistent", NULL, &fault);
 	assert_null(with);
 	assert_non_null(strstr(fault.msg, "/nonexistent: No such file"));
 	memset(large, ' ', 300000);
 	write_file("x.avsc", large, 300000);
-	assert_null(codec_new(folder, &fault));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "/x.avsc: it has more than 262144 bytes"));
 	write_file("x.avsc", "\"int\"\0", 6);
-	assert_null(codec_new(folder, &fault));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "/x.avsc: it has a NUL"));
 	remove_file("x.avsc");
 	snprintf(path, sizeof path, "%s/x.avsc", folder);
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_null(codec_new(folder, &fault));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "/x.avsc: Is a directory"));
 	assert_int_equal(rmdir(path), 0);
 	free(large);
@@ -828,10 +893,10 @@ static void refuses_unusable_files(void **state)
 /* A result of a later worker: more fields, also within data, and a map with a key twice. */
 static void reads_results_of_newer_workers(void **state)
 {
-	const char *from = "{\"name\": \"id\", \"type\": \"string\"},", *at = strstr(result_schema_json, from);
+	const char *from = "{\"name\": \"id\", \"type\": \"string\"},", *at = strstr(schema_duplicate_campaign_result, from);
 	const char *more = PLAIN("tags", "{\"type\": \"map\", \"values\": {\"type\": \"array\", \"items\": \"string\"}}") ",";
 	struct bytes bytes = { 0 };
-	struct result wanted = success_result(full_campaign()), result;
+	struct command_result wanted = success_result(full_campaign()), result;
 	struct fault fault;
 	char json[10000];
 	const void *value;
@@ -839,7 +904,7 @@ static void reads_results_of_newer_workers(void **state)
 
 	(void)state;
 	assert_non_null(at);
-	snprintf(json, sizeof json, "%.*s%s%s", (int)(at - result_schema_json), result_schema_json, more, at);
+	snprintf(json, sizeof json, "%.*s%s%s", (int)(at - schema_duplicate_campaign_result), schema_duplicate_campaign_result, more, at);
 	assert_int_equal(codec_add_schema_id(codec, 12, json, &fault), 0);
 	assert_int_equal(codec_encode_result(codec, &wanted, arena, &value, &size, &fault), 0);
 	put_raw(&bytes, "\0\0\0\0\x0c", 5);
@@ -872,8 +937,8 @@ static uint64_t next_random(void)
 /* Whatever is let through must obey its types: it can be encoded, and is the same when decoded again. */
 static bool check_mutant(const struct bytes *mutant)
 {
-	struct command command, again;
-	enum reason reason = REASON_NONE;
+	struct duplicate_command command, again;
+	const struct reason *reason = NULL;
 	struct fault fault = { 0 };
 	const char *details;
 	struct bytes bytes;
@@ -881,13 +946,13 @@ static bool check_mutant(const struct bytes *mutant)
 	arena_reset(arena);
 	if (decode(codec, mutant->data, mutant->size, &command, &reason, &fault) != 0) {
 		assert_int_equal(fault.kind, FAULT_REJECT);
-		assert_true(reason == REASON_UNDECODABLE || reason == REASON_UNKNOWN_SCHEMA);
+		assert_true(reason == &reason_undecodable || reason == &reason_unknown_schema);
 		return false;
 	}
 	bytes = encoded(&command);
 	again = decoded(codec, &bytes);
 	assert_same_command(&again, &command);
-	if (command_check(&command, arena, &details) != 0)
+	if (command_check(&duplicate_contract, &command.head, arena, &details) != 0)
 		assert_string_not_equal(details, "");
 	free_bytes(&bytes);
 	return true;
@@ -895,7 +960,7 @@ static bool check_mutant(const struct bytes *mutant)
 
 static void every_byte_may_have_every_value(void **state)
 {
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes bytes = encoded(&command);
 	size_t accepted = 0;
 
@@ -940,7 +1005,7 @@ static void mutate(struct bytes *bytes)
 static void random_mutations_do_no_harm(void **state)
 {
 	const char *seed = getenv("SEED");
-	struct command command = full_command();
+	struct duplicate_command command = full_command();
 	struct bytes seeds[2] = { encoded(&command) };
 	struct fault fault;
 	size_t accepted = 0, n = 30000;
@@ -975,6 +1040,7 @@ int main(void)
 		cmocka_unit_test(results_keep_the_envelopes_promise),
 		cmocka_unit_test(tells_kinds_of_unreadable_records_apart),
 		cmocka_unit_test(reads_confluents_framing),
+		cmocka_unit_test(waits_for_a_source_that_is_away),
 		cmocka_unit_test(reads_an_id_that_names_a_file),
 		cmocka_unit_test(refuses_every_truncation_and_extra_bytes),
 		cmocka_unit_test(refuses_hostile_leads),

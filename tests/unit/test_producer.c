@@ -100,7 +100,7 @@ static void test_waits_expire_oldest_first(void **state)
 
 static void expect_bad(struct input *input, const char *why)
 {
-	struct command command;
+	struct duplicate_command command;
 	struct fault fault = { 0 };
 
 	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_BAD);
@@ -110,18 +110,18 @@ static void expect_bad(struct input *input, const char *why)
 
 static void expect_command(struct input *input, const char *trace_id, int line)
 {
-	struct command command;
+	struct duplicate_command command;
 	struct fault fault = { 0 };
 
 	if (input_next(input, arena, &command, &fault) != INPUT_COMMAND)
 		fail_msg("no command: %s", fault.msg);
-	assert_string_equal(command.trace_id, trace_id);
+	assert_string_equal(command.head.trace_id, trace_id);
 	assert_string_equal(input_place(input), arena_printf(arena, "%s:%d", path, line));
 }
 
 static void expect_end(struct input *input)
 {
-	struct command command;
+	struct duplicate_command command;
 	struct fault fault;
 
 	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_END);
@@ -187,7 +187,7 @@ static void test_a_silent_pipe_is_idle(void **state)
 {
 	char name[] = "-", *paths[] = { name };
 	struct input *input = input_new(paths, 1);
-	struct command command;
+	struct duplicate_command command;
 	struct fault fault;
 	int saved = dup(STDIN_FILENO), ends[2];
 
@@ -200,7 +200,7 @@ static void test_a_silent_pipe_is_idle(void **state)
 	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_IDLE);
 	assert_int_equal(write(ends[1], "\"a\"}\n{", 6), 6);
 	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_COMMAND);
-	assert_string_equal(command.trace_id, "a");
+	assert_string_equal(command.head.trace_id, "a");
 	assert_string_equal(input_place(input), "standard input:1");
 	close(ends[1]);
 	expect_bad(input, "standard input:2: ");

@@ -381,8 +381,9 @@ int connection_prepare(struct connection *connection, const char *name, const ch
 int connection_send(struct connection *connection, const char *prepared, const char *sql, const struct params *params,
 		    struct fault *fault)
 {
-	const char *values[PARAMS_MAX];
-	int lengths[PARAMS_MAX], formats[PARAMS_MAX], count = params ? params->count : 0;
+	int count = params ? params->count : 0;
+	const char **values = must(calloc((size_t)count + 1, sizeof *values));
+	int *lengths = must(calloc(2 * (size_t)count + 1, sizeof *lengths)), *formats = lengths + count;
 	bool sent;
 
 	for (int i = 0; i < count; i++) {
@@ -390,11 +391,14 @@ int connection_send(struct connection *connection, const char *prepared, const c
 		lengths[i] = (int)params->places[i].length;
 		formats[i] = BINARY;
 	}
-	if (!connection->piped && !PQenterPipelineMode(connection->conn))
-		return lose(connection, fault);
-	connection->piped = true;
-	sent = prepared ? PQsendQueryPrepared(connection->conn, prepared, count, values, lengths, formats, BINARY) :
-			  PQsendQueryParams(connection->conn, sql, count, NULL, values, lengths, formats, BINARY);
+	sent = connection->piped || PQenterPipelineMode(connection->conn);
+	if (sent) {
+		connection->piped = true;
+		sent = prepared ? PQsendQueryPrepared(connection->conn, prepared, count, values, lengths, formats, BINARY) :
+				  PQsendQueryParams(connection->conn, sql, count, NULL, values, lengths, formats, BINARY);
+	}
+	free(values);
+	free(lengths);
 	return sent ? 0 : lose(connection, fault);
 }
 

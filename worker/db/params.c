@@ -15,6 +15,7 @@ void params_reset(struct params *params)
 void params_free(struct params *params)
 {
 	free(params->data);
+	free(params->places);
 	*params = (struct params){ 0 };
 }
 
@@ -44,7 +45,10 @@ static void append8(struct params *params, int64_t value)
 
 static void begin(struct params *params)
 {
-	must_be(params->count < PARAMS_MAX);
+	if (params->count == params->place_capacity) {
+		params->place_capacity = 2 * params->place_capacity + 16;
+		params->places = must(reallocarray(params->places, (size_t)params->place_capacity, sizeof *params->places));
+	}
 	params->places[params->count].start = params->size;
 }
 

@@ -6,17 +6,16 @@
 #include <stdint.h>
 
 /* Parameters of one statement, kept in one buffer; params_reset lets the memory be used again. */
-#define PARAMS_MAX 64 /* of one statement */
 
 enum param_type { PARAM_INT4 = 23, PARAM_INT8 = 20, PARAM_TEXT = 25, PARAM_BYTEA = 17 }; /* OIDs of pg_type */
 
 struct params {
 	char *data;
 	size_t size, capacity;
-	int count;
+	int count, place_capacity;
 	struct {
 		size_t start, length;
-	} places[PARAMS_MAX];
+	} *places; /* of each parameter, in data */
 	size_t array; /* where the open array's header is */
 	int32_t elements;
 };

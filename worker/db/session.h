@@ -25,7 +25,6 @@ struct session_settings {
 	const char *group;          /* consumer group */
 	const char *transactional_id; /* written into the owner row, for whoever has to end our transaction */
 	int lock_timeout_ms, statement_timeout_ms, idle_in_transaction_ms, connect_timeout_ms;
-	int audience_leads_max;     /* largest audience that may be duplicated whole */
 	const struct statement *const *statements; /* the tables to prepare, ended by NULL; NULL: none */
 };
 
