@@ -45,7 +45,7 @@ layers='
 35 worker/db/ownership worker/db/rights
 36 worker/db/execution
 40 worker/assignment worker/batch worker/executor
-41 worker/takeover
+41 worker/takeover worker/view
 42 worker/lane
 50 worker/check worker/resume worker/run
 60 worker/main

@@ -1,6 +1,5 @@
 #include "worker/lane.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,9 +70,7 @@ struct lane {
 	int fenced_count;       /* since fenced_since_ms */
 	int64_t fenced_since_ms;
 
-	pthread_mutex_t view_lock; /* of what other threads see of the assignment */
-	struct lane_partition *view;
-	size_t view_count;
+	struct view view;
 };
 
 /* ---- making and freeing ---- */
@@ -140,7 +137,7 @@ struct lane *lane_new(const struct config *config, const struct operation *opera
 
 	lane->config = config;
 	lane->number = number;
-	pthread_mutex_init(&lane->view_lock, NULL);
+	view_init(&lane->view);
 	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
 	lane->arena = arena_new(ARENA_KEEP);
 	prepare_operation(lane, operation);
@@ -174,8 +171,7 @@ void lane_free(struct lane *lane)
 	assignment_clear(&lane->assignment);
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_destroy(&lane->batches[i]);
-	pthread_mutex_destroy(&lane->view_lock);
-	free(lane->view);
+	view_destroy(&lane->view);
 	free(lane);
 }
 
@@ -186,35 +182,9 @@ const struct statistics *lane_statistics(const struct lane *lane)
 	return &lane->statistics;
 }
 
-/* Copies the assignment to where other threads read it. */
-static void show_assignment(struct lane *lane)
+size_t lane_partitions(struct lane *lane, struct view_partition *partitions, size_t max)
 {
-	const struct assignment *assignment = &lane->assignment;
-
-	pthread_mutex_lock(&lane->view_lock);
-	if (assignment->count != lane->view_count) {
-		free(lane->view);
-		lane->view = must(calloc(assignment->count + 1, sizeof *lane->view));
-		lane->view_count = assignment->count;
-	}
-	for (size_t i = 0; i < assignment->count; i++) {
-		const struct partition *partition = &assignment->partitions[i];
-
-		lane->view[i] = (struct lane_partition){ partition->id, assignment_state_name(partition->state), partition->start };
-	}
-	pthread_mutex_unlock(&lane->view_lock);
-}
-
-size_t lane_partitions(struct lane *lane, struct lane_partition *partitions, size_t max)
-{
-	size_t n;
-
-	pthread_mutex_lock(&lane->view_lock);
-	n = lane->view_count;
-	for (size_t i = 0; i < n && i < max; i++)
-		partitions[i] = lane->view[i];
-	pthread_mutex_unlock(&lane->view_lock);
-	return n;
+	return view_copy(&lane->view, partitions, max);
 }
 
 /* ---- making what is not there ---- */
@@ -339,7 +309,7 @@ static void advance(struct lane *lane, const struct batch *batch)
 		assignment_advance(&lane->assignment, batch->offsets[i].partition, batch->offsets[i].next, now_ms);
 	breaker_published(&lane->executor.breaker);
 	lane->failures = 0;
-	show_assignment(lane);
+	view_renew(&lane->view, &lane->assignment);
 }
 
 static void count_batch(struct lane *lane, const struct batch *batch)
@@ -507,7 +477,7 @@ static int take_over(struct lane *lane, struct fault *fault)
 	if (n > 0)
 		lane->refusals = 0;
 	statistics_add(&lane->statistics, COUNT_TAKEOVERS, 1);
-	show_assignment(lane);
+	view_renew(&lane->view, &lane->assignment);
 	return 0;
 }
 

@@ -15,6 +15,7 @@
 
 #include "worker/base/config.h"
 #include "worker/base/statistics.h"
+#include "worker/view.h"
 #include "worker/operation.h"
 
 struct lane;
@@ -28,13 +29,8 @@ void lane_free(struct lane *lane); /* accepts NULL */
 int lane_run(struct lane *lane);
 
 /* What other threads may ask at any time; the lane is not stopped by it. */
-struct lane_partition {
-	int32_t partition;
-	const char *state;  /* "running" ... (assignment.h) */
-	int64_t next_offset; /* results of all offsets below are published */
-};
 const struct statistics *lane_statistics(const struct lane *lane);
 /* Copies at most max of the lane's partitions; returns how many it has. */
-size_t lane_partitions(struct lane *lane, struct lane_partition *partitions, size_t max);
+size_t lane_partitions(struct lane *lane, struct view_partition *partitions, size_t max);
 
 #endif

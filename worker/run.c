@@ -84,13 +84,13 @@ static void wait_for_lanes(const struct config *config, const struct worker_thre
 /* For whoever looks at a worker after it has stopped. */
 static void log_lane(struct lane *lane, int number)
 {
-	struct lane_partition partitions[64];
+	struct view_partition partitions[64];
 	size_t n = lane_partitions(lane, partitions, sizeof partitions / sizeof partitions[0]);
 
 	statistics_log(lane_statistics(lane), number);
 	for (size_t i = 0; i < n && i < sizeof partitions / sizeof partitions[0]; i++)
-		log_debug("partition", partitions[i].state, "partition", LOG_INT(partitions[i].partition), "next",
-			  LOG_INT(partitions[i].next_offset), "lane", LOG_INT(number));
+		log_debug("partition", assignment_state_name(partitions[i].state), "partition", LOG_INT(partitions[i].id), "next",
+			  LOG_INT(partitions[i].start), "lane", LOG_INT(number));
 }
 
 static void free_lanes(struct worker_thread *threads, int n)
