@@ -116,7 +116,7 @@ class Collector:
             "results": cell.results, "dead_letters": cell.dead_letters, "database": cell.database,
             "secrets": cell.population.secrets,
             "last_fault_ms": settled.last_fault_ms, "progress_ms": settled.progress_ms, "quiet_ms": settled.quiet_ms,
-            "restless": settled.restless, "quiet_limit_s": machine.IDLE_S,
+            "restless": settled.restless, "quiet_limit_s": machine.IDLE_S * settled.stretch,
             "log_files": sorted("logs/" + path.name for path in (folder / "logs").glob("*.log")), "plan": plan,
         }))
 

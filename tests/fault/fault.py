@@ -82,6 +82,8 @@ class Figures:
             return None
         if not data.get("long") or seed not in (None, data["seed"]) or data["violations"]:
             return None
+        if not all(isinstance(sample, list) for samples in data["recovery"].values() for sample in samples):
+            return None  # of a time when nothing was measured beside them
         figures = cls(data["seed"], True)
         figures.data.update(data)
         return figures

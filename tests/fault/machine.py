@@ -8,13 +8,14 @@ import time
 import confluent_kafka
 import psycopg2
 
+# Where the control's stretch is 1:
 IDLE_S = 60    # so long a round may stand still
-WHOLE_S = 600  # so long it may go on, where the control's stretch is 1
+WHOLE_S = 600  # so long it may go on
 
 
 class Patience:
     """How long a round is waited for that is not quiet yet. While it makes progress it is waited for; when it has stood still
-    for IDLE_S, and no fault has disturbed it meanwhile, it is stuck. The whole has a bound as well, which grows with the
+    for IDLE_S, and no fault has disturbed it meanwhile, it is stuck. The whole has a bound as well. Both grow with the
     stretch."""
 
     def __init__(self, begin_s):
@@ -27,7 +28,7 @@ class Patience:
             self.moved_s = now_s
         self.best.update({name: max(value, self.best.get(name, value)) for name, value in progress.items()})
         still_s, whole_s = now_s - max(self.moved_s, last_fault_s), now_s - self.begin_s
-        self.stuck = still_s > IDLE_S
+        self.stuck = still_s > IDLE_S * stretch
         if self.stuck:
             return "no progress for %.0f s" % still_s
         if whole_s > WHOLE_S * stretch:
@@ -37,7 +38,7 @@ class Patience:
 
 # --- the end of a round -----------------------------------------------------------------------------------------------
 
-Settled = collections.namedtuple("Settled", "quiet_ms last_fault_ms progress_ms restless given_up stuck")
+Settled = collections.namedtuple("Settled", "quiet_ms last_fault_ms progress_ms stretch restless given_up stuck")
 
 
 def settle(world, last_fault_ms, stretch=lambda: 1):
@@ -47,11 +48,12 @@ def settle(world, last_fault_ms, stretch=lambda: 1):
     while True:
         restless = world.collector.patiently(world.quiet.faults)
         fault_ms, now_s = last_fault_ms(), time.time()  # looking may have taken long
-        given_up = patience.look(now_s, progress_of(world), fault_ms / 1000, stretch())
+        stretched = stretch()
+        given_up = patience.look(now_s, progress_of(world), fault_ms / 1000, stretched)
         if not restless:
-            return Settled(now_s * 1000, fault_ms, patience.moved_s * 1000, restless, None, False)
+            return Settled(now_s * 1000, fault_ms, patience.moved_s * 1000, stretched, restless, None, False)
         if given_up:
-            return Settled(None, fault_ms, patience.moved_s * 1000, restless, given_up, patience.stuck)
+            return Settled(None, fault_ms, patience.moved_s * 1000, stretched, restless, given_up, patience.stuck)
         time.sleep(0.2)
 
 

@@ -40,6 +40,11 @@ def test_no_progress():
     assert patience.stuck
 
 
+def test_no_progress_on_a_slow_machine():
+    patience = Patience(0)
+    assert looks(patience, (0, 7), (179, 7, 0, 3), (181, 7, 0, 3)) == [None, None, "no progress for 181 s"]
+
+
 def test_no_progress_at_all():
     """What was done before it was waited for is none."""
     assert looks(Patience(0), (1, 1000), (IDLE_S + 1, 1000)) == [None, "no progress for 61 s"]
@@ -74,7 +79,7 @@ def test_the_whole_is_bounded_by_what_the_machine_gives():
 
 def test_who_is_blamed():
     found = ["C2: the command in partition 0 at offset 1 has no visible result"]
-    quiet = machine.Settled(1, 0, 0, [], None, False)
+    quiet = machine.Settled(1, 0, 0, 1, [], None, False)
     assert machine.blame(quiet, found) == found and machine.blame(quiet, []) == []
     stuck = quiet._replace(quiet_ms=None, restless=["C4"], given_up="no progress for 61 s", stuck=True)
     assert machine.blame(stuck, found) == found
@@ -146,6 +151,7 @@ def test_allowance():
     """It grows with the control and is never less than that of a quiet machine."""
     assert control.stretch_of(None) == control.stretch_of(BEAT_S / 2) == 1
     assert control.stretch_of(BEAT_S * 4) == pytest.approx(4)
+    assert control.stretch_of(BEAT_S * 1000) == 20
     assert fault.summary_of([[23.7, 400, 50], [3, 50, 7.5]])["part_of_allowance_max"] == 0.47
 
 

@@ -17,6 +17,7 @@ import psycopg2
 
 BEAT_S = 0.03  # what a beat takes on two processors that have nothing else to do than a few workers
 PAUSE_S = 0.1
+STRETCH_MAX = 20  # a control that takes longer than this is not held up by a slow machine
 
 
 class Control(threading.Thread):
@@ -127,7 +128,7 @@ class Control(threading.Thread):
 
 
 def stretch_of(mean_s):
-    return 1 if mean_s is None else max(1, mean_s / BEAT_S)
+    return 1 if mean_s is None else min(STRETCH_MAX, max(1, mean_s / BEAT_S))
 
 
 @contextlib.contextmanager

@@ -432,6 +432,17 @@ def test_committed_behind(breaks, made):
     breaks(made, "C4", "partition 0 is 100, the partition ends at 101")
 
 
+@pytest.mark.parametrize("committed, checks, count", [(101, "C4", 1), (102, "C2 C4", 2), (104, "C2", 3)])
+def test_waiting(breaks, made, committed, checks, count):
+    """In a round that was given up: of what no worker has done with, the partition is told, and not each command."""
+    made.good("t1")
+    for n in range(3):
+        made.ask("w%d" % n, 1100 + n)
+    made.ends = made.offsets()
+    made.ends["commands"]["0"]["committed"] = committed
+    assert len(breaks(made, checks).violations) == count
+
+
 def test_committed_beyond(breaks, made):
     made.good("t1")
     made.ends = made.offsets()
