@@ -51,7 +51,7 @@ int resume_order(const struct config *config, int32_t partition, int64_t from, v
 	struct position position = { .partition = partition };
 	int64_t start;
 
-	if (positions_look(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
+	if (positions_query(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
 		return -1;
 	start = from == RESUME_EARLIEST ? position.low : from;
 	if (start < position.low || start > position.high)
