@@ -6,13 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/kafka/positions.h"
 #include "worker/db/connection.h"
 #include "worker/db/ownership.h"
+#include "worker/kafka/positions.h"
 
 #define KAFKA_MS 10000
 
-/* Who gives the order: for the record in partition_resumes. */
+/* The person who gives the order, as user@host, for partition_resumes. */
 static void describe_person(char *who, size_t size)
 {
 	const struct passwd *user = getpwuid(getuid());
