@@ -9,7 +9,7 @@
 
 #define RECOMMIT_MS (60 * 60 * 1000)
 #define ORDERS_MS 2000
-#define LEADERLESS_MS 5000     /* until partitions whose leader did not answer are tried again; doubled each time, up to */
+#define LEADERLESS_MS 5000     /* before partitions without a leader are tried again; doubled each time */
 #define LEADERLESS_MAX_MS 60000
 #define CONFIRM_MS 1000        /* after a batch was published */
 
@@ -127,7 +127,7 @@ void assignment_add_predecessor(struct assignment *assignment, const char *trans
 	assignment->predecessor_count++;
 }
 
-/* Trying again takes the others over as well, so it comes ever more rarely. */
+/* A retry takes over all partitions again, so it comes ever more rarely. */
 static void plan_leaderless_retry(struct assignment *assignment, int64_t now_ms)
 {
 	bool any = assignment_collect(assignment, PARTITION_CLAIMED, NULL) > 0;

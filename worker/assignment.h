@@ -1,9 +1,9 @@
-/* The assignment that a lane works on: its partitions, their states, and what is due when. Decides nothing that needs a
- * server, and is handed the time. A partition's states (protocol.txt, THE FENCE):
+/* The assignment of a lane: its partitions, their states, and what is due when. This module asks no server, and its callers
+ * hand it the time. States of a partition (protocol.txt, THE FENCE):
  *
  *   ASSIGNED -> CLAIMED -> POSITIONED -> RUNNING; from each of them HALTED, alone, until `campaign-worker resume`
  *
- * One whose leader does not answer stays CLAIMED, alone, and is tried again. */
+ * A partition whose leader does not answer stays CLAIMED, alone, and is tried again. */
 #ifndef ASSIGNMENT_H
 #define ASSIGNMENT_H
 
@@ -32,53 +32,53 @@ struct partition {
 struct assignment {
 	const char *topic, *group; /* borrowed */
 	char cluster_id[CLUSTER_ID_SIZE];
-	uint64_t serial;              /* of the consumer, when it was taken; 0: none, to be taken over */
+	uint64_t serial;              /* the consumer's, when the assignment was taken; 0: to be taken over */
 	struct partition *partitions; /* ascending */
 	size_t count, halted_count;
-	char predecessors[PREDECESSORS_MAX][TRANSACTIONAL_ID_SIZE]; /* whose transactions may still be pending */
+	char predecessors[PREDECESSORS_MAX][TRANSACTIONAL_ID_SIZE]; /* owners whose transactions may be pending */
 	size_t predecessor_count;
 
 	int64_t recommit_at_ms, orders_at_ms;
 	int64_t leaderless_at_ms, leaderless_pause_ms; /* 0: every partition has its leader */
-	bool unconfirmed; /* more is published than confirmed_offset says */
+	bool unconfirmed; /* results beyond confirmed_offset are published */
 	int64_t confirm_at_ms;
 };
 
 void assignment_init(struct assignment *assignment, const char *topic, const char *group);
-void assignment_clear(struct assignment *assignment); /* frees what it holds */
+void assignment_clear(struct assignment *assignment); /* frees its partitions */
 
 /* Begins anew with these partitions, all of them ASSIGNED. */
 void assignment_take(struct assignment *assignment, uint64_t serial, const int32_t *ids, size_t n);
-/* Everything is to be taken over again. */
+/* Marks the assignment to be taken over again. */
 void assignment_drop(struct assignment *assignment);
 
-/* NULL: it is not assigned. */
+/* NULL: the partition is not assigned. */
 struct partition *assignment_find(const struct assignment *assignment, int32_t id);
 void assignment_set_state(struct assignment *assignment, struct partition *partition, enum partition_state state);
-/* Halts one of them, saying why and how it is let go on. */
+/* Halts a partition; logs why, and the command that resumes it. */
 void assignment_halt(struct assignment *assignment, struct partition *partition, const char *why);
-/* Collects the partitions in that state (starts NULL: counts them). */
+/* Collects the partitions in that state (starts NULL: only counts them); returns how many. */
 size_t assignment_collect(const struct assignment *assignment, enum partition_state state, struct start *starts);
 
-/* The partitions that run, with their epochs and where the unpublished begins; returns how many. */
+/* Copies the running partitions, their epochs and their first unpublished offsets; returns how many. */
 size_t assignment_fences(const struct assignment *assignment, struct fence_partition *partitions);
 
-/* Remembers the last owner's transactional.id until offsets are stable; not mine, and each once. */
+/* Remembers the last owner's transactional.id until offsets are stable: each id once, and not mine. */
 void assignment_add_predecessor(struct assignment *assignment, const char *transactional_id, const char *mine);
 
-/* The partitions run. */
+/* The POSITIONED partitions are RUNNING now. */
 void assignment_started(struct assignment *assignment, int64_t now_ms);
-/* Results up to there are published. */
+/* Results of the partition below next are published. */
 void assignment_advance(struct assignment *assignment, int32_t partition, int64_t next, int64_t now_ms);
 void assignment_recommitted(struct assignment *assignment, int64_t now_ms);
 void assignment_orders_checked(struct assignment *assignment, int64_t now_ms);
 
 bool assignment_confirm_is_due(const struct assignment *assignment, int64_t now_ms);
 bool assignment_recommit_is_due(const struct assignment *assignment, int64_t now_ms);
-bool assignment_retry_is_due(const struct assignment *assignment, int64_t now_ms); /* of those without a leader */
+bool assignment_retry_is_due(const struct assignment *assignment, int64_t now_ms); /* of partitions without a leader */
 bool assignment_orders_are_due(const struct assignment *assignment, int64_t now_ms);
-/* Whether something is due that needs every executed batch to be published first. Not a confirmation: under load it is made
- * when orders are looked for. */
+/* Whether work is due that needs every executed batch to be published first. A confirmation is not: under load it is made
+ * with the search for orders. */
 bool assignment_is_due(const struct assignment *assignment, int64_t now_ms);
 
 #endif

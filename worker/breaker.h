@@ -1,6 +1,7 @@
-/* Tells a command that the database cannot take from a database that can take no command. When command after command fails
- * for one cause, the lane stops answering, and probes one command at a time (rolled back) until one passes. Only a command
- * that was written, or would have been, shows that the database takes commands: one that the rules refuse never got so far. */
+/* The breaker distinguishes a command that the database cannot take from a database that takes no command. When command after
+ * command fails for one cause, the lane stops answering, and probes one command at a time (rolled back) until one passes.
+ * Only a command that was written, or would have been, shows that the database takes commands: one that the rules refuse
+ * writes nothing. */
 #ifndef BREAKER_H
 #define BREAKER_H
 
@@ -9,11 +10,11 @@
 
 struct breaker {
 	int limit;        /* failures in a row for one cause that open it */
-	int run, published_run; /* so far; as of the last published batch */
+	int run, published_run; /* failures in a row; as of the last published batch */
 	char cause[6], published_cause[6]; /* SQLSTATE */
 	bool open;
 	bool disarmed;    /* a probe has passed: until the batch is published, failures are the commands' own */
-	size_t probe;     /* which command of a batch the next probe takes */
+	size_t probe;     /* place in the batch of the command that is probed next */
 };
 
 void breaker_init(struct breaker *breaker, int limit);
@@ -23,7 +24,7 @@ bool breaker_failed(struct breaker *breaker, const char *sqlstate);
 bool breaker_succeeded(struct breaker *breaker);
 /* Outcome of a probe while open: whether its command would have been written. */
 void breaker_probed(struct breaker *breaker, bool passed);
-void breaker_published(struct breaker *breaker); /* the batch is through */
+void breaker_published(struct breaker *breaker); /* the batch was published */
 void breaker_dropped(struct breaker *breaker);   /* the batch will come again: its failures do not count twice */
 
 #endif

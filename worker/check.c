@@ -6,11 +6,11 @@
 
 #include "schemas/codec.h"
 #include "worker/base/clock.h"
+#include "worker/db/rights.h"
 #include "worker/kafka/inspection.h"
 #include "worker/kafka/kafka.h"
-#include "worker/start.h"
-#include "worker/db/rights.h"
 #include "worker/kafka/topics.h"
+#include "worker/start.h"
 
 #define TIMEOUT_MS 10000
 
@@ -27,8 +27,8 @@ static void check_schemas(struct findings *findings, const struct config *config
 	codec_free(codec);
 }
 
-/* Partitions whose committed offset a worker refuses. One whose offset is lost looks like one that was never read: only the
- * database tells them apart. */
+/* Finds partitions whose committed offset a worker refuses. A lost offset looks like one of a partition that was never read:
+ * only the database distinguishes them. */
 static void check_halted(struct findings *findings, const char *topic, const struct position *positions, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -50,7 +50,7 @@ static void check_offsets(struct findings *findings, const struct config *config
 	struct fault fault;
 	size_t n = inspection_partitions(inspection, &positions, TIMEOUT_MS), committed = 0;
 
-	if (n == 0) /* topics_check has said why */
+	if (n == 0) /* topics_check has reported why */
 		return;
 	if (inspection_committed(inspection, positions, n, TIMEOUT_MS, &fault) < 0) {
 		findings_add(findings, true, "consumer group %s: its offsets cannot be read: %s", config->group, fault.msg);
@@ -79,7 +79,7 @@ static void check_group(struct findings *findings, const struct config *config)
 	inspection_free(inspection);
 }
 
-/* A transactional.id of its own: a worker that runs under this instance is not disturbed. */
+/* The transactional.id is its own, so that a running worker of this instance is not fenced. */
 static void check_transactions(struct findings *findings, const struct config *config)
 {
 	int64_t start_ms = clock_monotonic_ms();

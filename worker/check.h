@@ -1,4 +1,4 @@
-/* `campaign-worker check`: connects to everything a worker needs and says what it found. */
+/* `campaign-worker check`: connects to every server that a worker needs and reports its findings. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -6,8 +6,8 @@
 #include "worker/base/findings.h"
 #include "worker/operation.h"
 
-/* Adds what was found. A server that is away costs about 10 s. Nothing is written but an empty transactional.id ending in
- * ".check" in Kafka. */
+/* Adds its findings. A server that is away costs about 10 s. The only trace left is a transactional.id ending in ".check" in
+ * Kafka. */
 void check_run(const struct config *config, const struct operation *operation, struct findings *findings);
 
 #endif

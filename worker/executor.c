@@ -31,7 +31,7 @@ static int execute_once(struct executor *executor, size_t first, size_t n, enum 
 	return receive(executor, first, n, fault);
 }
 
-/* A statement that took too long would most likely do so again. */
+/* Whether a statement took too long: it would most likely do so again. */
 static bool timed_out(const struct fault *fault)
 {
 	return strcmp(fault->sqlstate, "57014") == 0;
@@ -66,7 +66,7 @@ static void record_success(struct executor *executor, size_t first, size_t n)
 	}
 }
 
-/* Marked by the SQLSTATE of the cause: the breaker's doing, and not another fault that came while it is open. */
+/* The cause's SQLSTATE marks the fault as the breaker's (executor_is_breakers). */
 static int stop_answering(const struct executor *executor, const char *what, struct fault *fault)
 {
 	fault_set(fault, FAULT_WAIT, "%s (SQLSTATE %s): nothing is answered until a probe passes", what, executor->breaker.cause);
@@ -74,7 +74,7 @@ static int stop_answering(const struct executor *executor, const char *what, str
 	return -1;
 }
 
-/* The command failed alone: it is answered, unless that happens to one after the other. */
+/* A command that failed alone is answered, unless command after command fails. */
 static int answer_failure(struct executor *executor, size_t place, struct fault *fault)
 {
 	struct job *job = executor->jobs[place];
@@ -83,7 +83,7 @@ static int answer_failure(struct executor *executor, size_t place, struct fault 
 
 	if (breaker_failed(&executor->breaker, fault->sqlstate)) {
 		statistics_add(executor->statistics, COUNT_BREAKER_OPENED, 1);
-		executor->breaker.probe = place + 1; /* those before it are known */
+		executor->breaker.probe = place + 1; /* the commands before it are known */
 		return stop_answering(executor, "command after command failed in the database for one cause", fault);
 	}
 	job->reason = locked ? &reason_rows_locked : &reason_database_error;
@@ -97,19 +97,19 @@ static int answer_failure(struct executor *executor, size_t place, struct fault 
 	else
 		details = arena_printf(executor->arena, "the database refused this command (SQLSTATE %s); nothing was written", fault->sqlstate);
 	result_refuse(&job->result, job->reason, details);
-	/* Its processing time comes from the same clock as all others': a transaction without anything to execute. */
 	return 0;
 }
 
-/* Delivered again, the command may have its draft already: then that is its answer, now or, if it cannot be had, later. */
+/* A command that was delivered again may have its draft already. The draft is then its answer: now, or later if PostgreSQL
+ * cannot read it now. */
 static int execute_failed(struct executor *executor, size_t place, struct fault *fault)
 {
-	struct fault look;
+	struct fault other;
 	bool written;
 
 	wait_begin(executor->wait, false, clock_monotonic_ms());
-	if (execution_find_written(executor->execution, executor->jobs[place], &written, &look) < 0) {
-		*fault = look;
+	if (execution_find_written(executor->execution, executor->jobs[place], &written, &other) < 0) {
+		*fault = other;
 		return -1;
 	}
 	if (written) {
@@ -122,6 +122,7 @@ static int execute_failed(struct executor *executor, size_t place, struct fault 
 	}
 	if (answer_failure(executor, place, fault) < 0)
 		return -1;
+	/* An empty transaction gives the answer its processing time, from the same clock as all others. */
 	return execute_patiently(executor, place, 1, LOCK_TRIES, fault);
 }
 
@@ -148,7 +149,7 @@ static int execute_range(struct executor *executor, size_t first, size_t n, int 
 	return 0;
 }
 
-/* The place in the batch of the command whose turn it is; there is an executable one. */
+/* The place of the executable command that is probed next; the batch has at least one. */
 static size_t choose_probe(const struct executor *executor)
 {
 	size_t i = executor->breaker.probe % executor->count;
@@ -158,8 +159,8 @@ static size_t choose_probe(const struct executor *executor)
 	return i;
 }
 
-/* While the breaker is open: one command, judged and rolled back; another one each time. One that the rules refuse tells
- * nothing, and the next has its turn; a batch of only such commands can be answered whatever ails the database. */
+/* While the breaker is open: executes one command and rolls it back, another one each time. A command that the rules refuse
+ * proves nothing, and the next one is tried. A batch of refused commands alone can be answered, as none of them writes. */
 static int probe(struct executor *executor, struct fault *fault)
 {
 	size_t executable = 0;
@@ -192,7 +193,7 @@ void executor_init(struct executor *executor, struct execution *execution, struc
 	sizing_init(&executor->sizing, (size_t)config->batch, config->batch_ms);
 }
 
-/* Not while the breaker is open: a probe comes first. */
+/* While the breaker is open nothing is sent: executor_receive probes first. */
 void executor_send(struct executor *executor, const struct fence *fence, struct job **jobs, size_t n, struct arena *arena)
 {
 	executor->fence = *fence;
@@ -213,8 +214,8 @@ void executor_abandon(struct executor *executor)
 		log_info("batch_abandoned", fault.msg, "lane", LOG_INT(executor->wait->lane));
 }
 
-/* Where the answer was there already, but for the time it takes to read it, Kafka is what took long: then PostgreSQL is taken
- * to be as fast as the reading. If it is not, the next batch is waited for. */
+/* An answer that was there already, but for the time it takes to read it, shows that Kafka took the time since the sending.
+ * PostgreSQL is then assumed to be as fast as the reading. If it is not, the next batch is waited for. */
 static void observe_time(struct executor *executor, int64_t asked_at_ms)
 {
 	int64_t now = clock_monotonic_ms(), waited = now - asked_at_ms, ms = now - executor->sent_at_ms;

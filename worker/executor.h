@@ -1,6 +1,6 @@
-/* The PostgreSQL side of a batch: one transaction if all goes well; smaller and smaller ones, in order, until the command
- * that the database cannot take is alone. That one transaction may be sent before it is received, while Kafka is busy with the
- * batch before this. While the breaker is open, a probe comes first. */
+/* The executor executes a batch in PostgreSQL: in one transaction if all goes well, else in smaller and smaller ones, in
+ * order, until the command that the database cannot take is alone. The one transaction may be sent before its answer is
+ * received, while Kafka commits the batch before it. While the breaker is open, a probe comes first. */
 #ifndef EXECUTOR_H
 #define EXECUTOR_H
 
@@ -19,26 +19,26 @@ struct executor {
 	struct statistics *statistics;
 	struct breaker breaker;
 	struct sizing sizing;
-	struct fence fence;  /* of the batch in hand, and its commands; borrowed */
+	struct fence fence;  /* of the batch in hand; borrowed, and so are its jobs */
 	struct job **jobs;
 	size_t count;
 	struct arena *arena;
-	bool sent;           /* the whole of it to PostgreSQL, whose answer is still to be received */
+	bool sent;           /* the whole batch, whose answer is still to be received */
 	int64_t sent_at_ms;
 };
 
 void executor_init(struct executor *executor, struct execution *execution, struct wait *wait, struct statistics *statistics,
 		   const struct config *config);
 
-/* Sends a batch to PostgreSQL and returns; what fails is told by executor_receive. What the fence and the jobs point to, and
- * the arena, are borrowed until then. */
+/* Sends a batch to PostgreSQL and returns; executor_receive returns the failures. The fence's and the jobs' memory, and the
+ * arena, are borrowed until then. */
 void executor_send(struct executor *executor, const struct fence *fence, struct job **jobs, size_t n, struct arena *arena);
-/* Every executable job of the batch that was sent gets its result, or the batch is to be dropped. */
+/* Gives every executable job of the sent batch its result. -1: the batch must be dropped. */
 int executor_receive(struct executor *executor, struct fault *fault) MUST_CHECK;
-/* Waits for the answer to what was sent, and forgets it. */
+/* Waits for the answer to the sent batch, and ignores it. */
 void executor_abandon(struct executor *executor);
 
-/* Whether that fault is the breaker's doing, and not another that came while it is open. */
+/* Whether the breaker caused that fault, as opposed to another fault while it is open. */
 bool executor_is_breakers(const struct executor *executor, const struct fault *fault);
 
 #endif

@@ -41,7 +41,7 @@ struct lane {
 	int number;
 	char transactional_id[TRANSACTIONAL_ID_SIZE];
 
-	struct consumer *consumer;   /* NULL: to be made, like the next one */
+	struct consumer *consumer;   /* NULL: to be made; so is publisher */
 	struct publisher *publisher;
 	struct session *session;
 	struct execution *execution;
@@ -63,10 +63,10 @@ struct lane {
 	/* While Kafka commits one batch, PostgreSQL works on the next. */
 	struct batch batches[BATCHES];
 	struct batch *batch;    /* filled, or executed by PostgreSQL while the other one is filled */
-	struct batch *executed; /* its transaction in PostgreSQL is committed: to be published; NULL: there is none */
+	struct batch *executed; /* committed in PostgreSQL, to be published; NULL: there is none */
 
 	int failures;           /* since a batch was published, for the back-off */
-	int refusals;           /* since a takeover succeeded: the group or the fence said that we are out */
+	int refusals;           /* faults FENCED since a takeover succeeded */
 	int fenced_count;       /* since fenced_since_ms */
 	int64_t fenced_since_ms;
 
@@ -175,7 +175,7 @@ void lane_free(struct lane *lane)
 	free(lane);
 }
 
-/* ---- what other threads see ---- */
+/* ---- the view of other threads ---- */
 
 const struct statistics *lane_statistics(const struct lane *lane)
 {
@@ -187,7 +187,7 @@ size_t lane_partitions(struct lane *lane, struct view_partition *partitions, siz
 	return view_copy(&lane->view, partitions, max);
 }
 
-/* ---- making what is not there ---- */
+/* ---- making missing clients ---- */
 
 static void drop_publisher_if_broken(struct lane *lane, const struct fault *fault)
 {
@@ -201,8 +201,8 @@ static void drop_publisher_if_broken(struct lane *lane, const struct fault *faul
 	}
 }
 
-/* The producer comes first: initialising it ends what a predecessor of this name left pending, which would otherwise hide
- * the offsets. */
+/* The producer comes first: initialising it ends a transaction that a predecessor of this name left pending, which would
+ * otherwise hide the offsets. */
 static int ensure_publisher(struct lane *lane, struct fault *fault)
 {
 	if (lane->publisher && publisher_is_spent(lane->publisher)) {
@@ -256,7 +256,7 @@ static int ensure_session(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
-/* An executed batch is published first: it needs none of the others anew. */
+/* An executed batch is published first: for that, consumer and session need not be made anew. */
 static int ensure_clients(struct lane *lane, struct fault *fault)
 {
 	if (ensure_publisher(lane, fault) < 0)
@@ -330,7 +330,7 @@ static void count_batch(struct lane *lane, const struct batch *batch)
 	statistics_observe(statistics, HISTOGRAM_BATCH, (int64_t)batch->count);
 }
 
-/* Publishes the executed batch, and is done with it. */
+/* Publishes the executed batch and releases its records. */
 static int publish_executed(struct lane *lane, struct fault *fault)
 {
 	struct batch *batch = lane->executed;
@@ -356,7 +356,7 @@ static bool something_is_due(const struct lane *lane)
 	return takeover_is_due(&lane->takeover, clock_monotonic_ms());
 }
 
-/* While a batch is in hand, the next one may be begun. */
+/* Whether the next batch may be begun while one is in hand. */
 static bool may_go_ahead(const struct lane *lane)
 {
 	return !wait_is_stopping(&lane->wait) && session_connected(lane->session);
@@ -402,7 +402,7 @@ static bool send_batch(struct lane *lane)
 	return true;
 }
 
-/* Not if something has to be done that needs empty hands. */
+/* Fills nothing if work is due that needs every batch to be published first. */
 static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *fault)
 {
 	if (!may_go_ahead(lane) || something_is_due(lane))
@@ -413,9 +413,9 @@ static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *faul
 	return 0;
 }
 
-/* PostgreSQL works on a batch while the one behind it is decoded and, if that is worth it, Kafka commits the one before it;
- * nothing else is done before it is known (protocol.txt, one batch ahead). An answer that is larger than the sockets hold
- * waits with its COMMIT, and its locks, until it is received. */
+/* While PostgreSQL executes a batch, the one behind it is decoded and, if that is worth it, Kafka commits the one before it.
+ * Nothing else is done before the batch's outcome is known (protocol.txt, one batch ahead). A transaction whose answer is
+ * larger than the sockets hold keeps its COMMIT, and its locks, waiting until the answer is received. */
 static int run_batches(struct lane *lane, struct fault *fault)
 {
 	struct batch *batch = lane->batch, *other = batch == &lane->batches[0] ? &lane->batches[1] : &lane->batches[0];
@@ -450,7 +450,8 @@ static void drop_batches(struct lane *lane)
 		batch_clear(&lane->batches[i]);
 }
 
-/* With a batch at hand only for more of it: what comes without room is too early, and after some of that fetching stops. */
+/* With a batch in hand polls only for more of it: records without room are too early, and too many of them pause the
+ * fetching. */
 static int poll_consumer(struct lane *lane, struct fault *fault)
 {
 	bool idle = lane->executed == NULL && lane->batch->count == 0;
@@ -494,7 +495,7 @@ static int step(struct lane *lane, struct fault *fault)
 	return run_batches(lane, fault);
 }
 
-/* ---- the way back ---- */
+/* ---- recovery ---- */
 
 static int64_t backoff_ms(int failures)
 {
@@ -519,7 +520,7 @@ static void log_fault(const struct lane *lane, const struct fault *fault)
 		  LOG_INT(lane->number), "sqlstate", fault->sqlstate[0] ? fault->sqlstate : NULL, (char *)0);
 }
 
-/* Two workers of one name would fence each other for ever. */
+/* Two workers with the same group and instance would fence each other for ever. */
 static bool is_fenced_too_often(struct lane *lane, int64_t now_ms)
 {
 	if (now_ms - lane->fenced_since_ms > FENCED_WINDOW_MS) {
@@ -540,7 +541,7 @@ static int64_t pause_ms(const struct lane *lane, const struct fault *fault)
 	return fault->kind == FAULT_FENCED ? FENCED_PAUSE_MS : backoff_ms(lane->failures);
 }
 
-/* Drops what is in hand and makes the next round start over. -1: give up. */
+/* Drops the batches in hand and makes the next round start over. -1: the lane gives up. */
 static int recover(struct lane *lane, const struct fault *fault)
 {
 	drop_batches(lane);
@@ -569,7 +570,7 @@ static void leave(struct lane *lane)
 	}
 	consumer_free(lane->consumer, LEAVE_MS);
 	lane->consumer = NULL;
-	publisher_free(lane->publisher); /* here, where the drain budget still holds */
+	publisher_free(lane->publisher); /* within the drain budget, which lane_free is not */
 	lane->publisher = NULL;
 }
 

@@ -5,15 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/check.h"
 #include "worker/base/config.h"
 #include "worker/base/log.h"
-#include "worker/resume.h"
-#include "worker/run.h"
 #include "worker/base/offsets.h"
+#include "worker/check.h"
 #include "worker/db/migrate.h"
 #include "worker/duplicate.h"
 #include "worker/kafka/topics.h"
+#include "worker/resume.h"
+#include "worker/run.h"
 
 enum { EXIT_USAGE = 2 };
 

@@ -6,13 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/kafka/positions.h"
 #include "worker/db/connection.h"
 #include "worker/db/ownership.h"
+#include "worker/kafka/positions.h"
 
 #define KAFKA_MS 10000
 
-/* Who gives the order: for the record in partition_resumes. */
+/* The person who gives the order, as user@host, for partition_resumes. */
 static void describe_person(char *who, size_t size)
 {
 	const struct passwd *user = getpwuid(getuid());
@@ -51,7 +51,7 @@ int resume_order(const struct config *config, int32_t partition, int64_t from, v
 	struct position position = { .partition = partition };
 	int64_t start;
 
-	if (positions_look(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
+	if (positions_query(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
 		return -1;
 	start = from == RESUME_EARLIEST ? position.low : from;
 	if (start < position.low || start > position.high)

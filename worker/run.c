@@ -18,7 +18,7 @@ static atomic_int signals;
 static void on_signal(int number)
 {
 	if (atomic_fetch_add(&signals, 1) > 0)
-		_exit(128 + number); /* the second one: at once; what was in hand is delivered again */
+		_exit(128 + number); /* the second one ends at once; the batches in hand are delivered again */
 	atomic_store(&stop, true);
 }
 
@@ -60,7 +60,8 @@ static bool all_ended(const struct worker_thread *threads, int n)
 	return true;
 }
 
-/* Waits for the lanes; from the stop on for at most the drain budget: a library call that hangs must not hold the process. */
+/* Waits for the lanes; after the stop for at most the drain budget, because a library call that hangs must not hold the
+ * process. */
 static void wait_for_lanes(const struct config *config, const struct worker_thread *threads, int n)
 {
 	int64_t deadline = 0;
@@ -81,7 +82,7 @@ static void wait_for_lanes(const struct config *config, const struct worker_thre
 	}
 }
 
-/* For whoever looks at a worker after it has stopped. */
+/* Logs a lane that has stopped, for the person who looks for the cause. */
 static void log_lane(struct lane *lane, int number)
 {
 	struct view_partition partitions[64];
@@ -100,12 +101,13 @@ static void free_lanes(struct worker_thread *threads, int n)
 	free(threads);
 }
 
-/* glibc gives each of librdkafka's threads a heap of its own; what one allocates and another frees stays with the first. */
+/* glibc gives each thread a heap of its own, and memory that one thread allocates and another frees stays with the first.
+ * librdkafka has many threads. */
 static void bound_heaps(int lanes)
 {
 #ifdef M_ARENA_MAX
 	mallopt(M_ARENA_MAX, lanes + 1);
-	mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024); /* nothing is mapped, and nothing unmapped, again and again */
+	mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024); /* no repeated mmap and munmap of large blocks */
 #else
 	(void)lanes;
 #endif

@@ -1,4 +1,4 @@
-/* campaign-worker run: the lanes, a thread each, until a signal or a lane that gives up. */
+/* campaign-worker run: runs the lanes, a thread each, until a signal comes or a lane gives up. */
 #ifndef RUN_H
 #define RUN_H
 

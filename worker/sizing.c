@@ -1,6 +1,6 @@
 #include "worker/sizing.h"
 
-#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (tests/bench/README.md) */
+#define COMMAND_US 100   /* PostgreSQL's time for a command, about (tests/bench/README.md) */
 #define OVERLAP_US 4000
 
 void sizing_init(struct sizing *sizing, size_t most, int budget_ms)
@@ -10,7 +10,8 @@ void sizing_init(struct sizing *sizing, size_t most, int budget_ms)
 	sizing->kafka_us = 0;
 }
 
-/* Down at once, up again by doubling, and not before half of the budget would do: between the two it rests. */
+/* The limit falls at once. It doubles when a full batch took at most half of the budget; between half and all of it the limit
+ * rests. */
 void sizing_observe(struct sizing *sizing, size_t n, int64_t ms)
 {
 	if (ms > sizing->budget_ms) {
@@ -27,12 +28,12 @@ void sizing_observe_kafka(struct sizing *sizing, int64_t us)
 	sizing->kafka_us = us;
 }
 
-/* A command waits for the end of Kafka's transaction and for its own batch's two: 1.5 times P + K on average, P and K being
- * what PostgreSQL and Kafka take. With batches begun while Kafka is at work it is 2.5 times the longer of the two, as the next
- * one can only be begun when this one ends: worse, unless P is two thirds of K, or the commands are so many that what counts
- * is to be through with them. And a producer that asks for another transaction at once is told every now and then that the
- * last one is not over (CONCURRENT_TRANSACTIONS), after which librdkafka waits for 20 ms: 3 of the milliseconds saved are lost
- * again on average. */
+/* P and K are the times that PostgreSQL and Kafka take for a batch. A command waits for the end of Kafka's transaction and
+ * for the two transactions of its own batch: 1.5 (P + K) on average. Where batches overlap it waits 2.5 times the longer of
+ * the two, as the next batch can only begin when this one ends. That is worse, unless P is at least two thirds of K, or
+ * so many commands are ready that only throughput counts. Overlap also costs: a producer that begins another transaction at
+ * once is sometimes refused, as the last one is not over (CONCURRENT_TRANSACTIONS). librdkafka then waits for 20 ms, which
+ * loses 3 ms again on average. */
 bool sizing_overlaps(const struct sizing *sizing, size_t n)
 {
 	int64_t postgres_us = (int64_t)n * COMMAND_US;

@@ -1,7 +1,7 @@
-/* What the time that things take decides: how large a batch is, and whether it is begun while Kafka is busy with another.
+/* Batch sizing: measured times decide how large a batch is, and whether it is begun while Kafka commits the one before.
  *
- * A batch is as many commands as PostgreSQL is expected to be through with in budget_ms, so that work that is a hundred times
- * the usual (whole audiences of 50,000 leads) neither holds up the answers behind it nor comes near a time-out. */
+ * A batch has as many commands as PostgreSQL is expected to execute in budget_ms. Commands that cost a hundred times the
+ * usual (whole audiences of 50,000 leads) therefore neither hold up the answers behind them nor come near a time-out. */
 #ifndef SIZING_H
 #define SIZING_H
 
@@ -10,19 +10,19 @@
 #include <stdint.h>
 
 struct sizing {
-	size_t most;    /* commands of a batch, at the utmost */
-	size_t limit;   /* of the next one */
+	size_t most;    /* upper bound of limit, in commands */
+	size_t limit;   /* most commands of the next batch */
 	int budget_ms;
-	int64_t kafka_us; /* the last transaction of Kafka's */
+	int64_t kafka_us; /* duration of the last Kafka transaction */
 };
 
 void sizing_init(struct sizing *sizing, size_t most, int budget_ms);
-/* A batch of n commands took PostgreSQL ms. */
+/* PostgreSQL took ms milliseconds for a batch of n commands. */
 void sizing_observe(struct sizing *sizing, size_t n, int64_t ms);
-/* Kafka's transaction took us. */
+/* The Kafka transaction of a batch took us microseconds. */
 void sizing_observe_kafka(struct sizing *sizing, int64_t us);
-/* Whether n commands that are ready are to be a batch of their own while Kafka commits the one before, rather than wait for
- * that together with those that come meanwhile. */
+/* Whether n ready commands are to be a batch of their own while Kafka commits the one before. If not, they wait for that
+ * commit, together with the commands that come meanwhile. */
 bool sizing_overlaps(const struct sizing *sizing, size_t n);
 
 #endif

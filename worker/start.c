@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-
 static int resume(const struct position *position, int64_t from, int64_t *start, char *why, size_t why_size)
 {
 	*start = from == RESUME_EARLIEST ? position->low : from;

@@ -1,5 +1,5 @@
-/* Where a partition that was just assigned is to be read from: the last of the fence's rules (protocol.txt, rule 6),
- * free of Kafka and PostgreSQL so that it can be tested alone. */
+/* The start offset of a partition that was just assigned (protocol.txt, rule 6 of the fence). It needs neither Kafka nor
+ * PostgreSQL, so that it can be tested alone. */
 #ifndef START_H
 #define START_H
 
@@ -8,9 +8,9 @@
 
 #include "worker/base/offsets.h"
 
-/* Decides the offset to start from. 0 with *start (and *note, a sentence worth a log line, or NULL), or -1 if a person has
- * to decide: why (of size why_size) says what is wrong. confirmed: results below it are published (OFFSET_NONE: never
- * claimed). resume_from: offset, RESUME_EARLIEST or RESUME_NONE. */
+/* Decides the offset to start from. 0: *start is set, and *note is a sentence for the log or NULL. -1: a person has to
+ * decide; why (of size why_size) says the reason. confirmed: results below it are published (OFFSET_NONE: never claimed).
+ * resume_from: an offset, RESUME_EARLIEST or RESUME_NONE. */
 int partition_start(const struct position *position, int64_t confirmed, int64_t resume_from, int64_t *start,
 		    const char **note, char *why, size_t why_size) __attribute__((warn_unused_result));
 

@@ -42,13 +42,13 @@ static int claim(struct takeover *takeover, struct claim *claims, struct fault *
 		}
 		partition->epoch = claims[i].epoch;
 		assignment_set_state(assignment, partition, PARTITION_CLAIMED);
-		/* A second try finds our own name in the row. */
+		/* A second try finds our own transactional.id in the row. */
 		assignment_add_predecessor(assignment, claims[i].previous_transactional_id, takeover->transactional_id);
 	}
 	return 0;
 }
 
-/* Not in the group any more, for all that is known. A member's client.id is its transactional.id without the group. */
+/* Whether an owner is known to have left the group. A member's client.id is its transactional.id without the group. */
 static bool is_gone(struct takeover *takeover, const char *transactional_id)
 {
 	size_t prefix = strlen(takeover->config->group) + 1;
@@ -70,8 +70,9 @@ static void end_predecessor(struct takeover *takeover, const char *transactional
 			 transactional_id);
 }
 
-/* A transaction that a dead owner left pending hides its offsets, and every result published behind it, for as long as its
- * time-out lasts: end it by name. One that lives would be fenced for nothing: it answered the revoke between two batches. */
+/* A transaction that a dead owner left pending hides its offsets, and every result published behind it, until its time-out.
+ * It is ended by its transactional.id. An owner that lives would be fenced for nothing: it answered the revoke between two
+ * batches. */
 static void end_predecessors(struct takeover *takeover, bool only_gone)
 {
 	struct assignment *assignment = takeover->assignment;
@@ -80,7 +81,7 @@ static void end_predecessors(struct takeover *takeover, bool only_gone)
 	for (size_t i = 0; i < assignment->predecessor_count; i++) {
 		const char *id = assignment->predecessors[i];
 
-		wait_pause(takeover->wait, 1); /* each may take seconds: the group and a stop are looked at in between */
+		wait_pause(takeover->wait, 1); /* each may take seconds: the group is served and a stop noticed in between */
 		if (wait_is_stopping(takeover->wait) || !is_current(takeover))
 			return;
 		if (only_gone && !is_gone(takeover, id))
@@ -135,8 +136,8 @@ static void position_all(struct assignment *assignment, const struct position *p
 			position(assignment, &assignment->partitions[i], &positions[i], &claims[i]);
 }
 
-/* The broker checks who is a member, and not whose a partition is: an offset fetched before partitions moved must not be
- * committed behind it. */
+/* The broker checks that the sender is a member, not that the partition is the sender's. An offset that was fetched before
+ * partitions moved must not be committed after that. */
 static int check(struct takeover *takeover, const struct start *starts, size_t n, struct fault *fault)
 {
 	if (!is_current(takeover))
@@ -144,7 +145,7 @@ static int check(struct takeover *takeover, const struct start *starts, size_t n
 	return n == 0 ? 0 : consumer_check(takeover->consumer, starts, n, CHECK_MS, fault);
 }
 
-/* The offset a person gave is the group's now: the order is carried out. */
+/* The group has committed the offsets that a person gave: marks their orders as carried out. */
 static int finish_resumes(struct takeover *takeover, const struct claim *claims, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
@@ -209,8 +210,8 @@ int takeover_run(struct takeover *takeover, struct fault *fault)
 	return start(takeover, starts, positioned, fault);
 }
 
-/* A batch's fence confirms what was published before it. Confirming the last batches of a partition as well means that
- * offsets which a person sets back make no command answered twice. */
+/* A batch's fence confirms the results published before the batch. The last batches of a partition are confirmed here, so
+ * that no command is answered twice when a person sets offsets back. */
 static int confirm(struct takeover *takeover, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
@@ -234,7 +235,7 @@ void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms)
 		log_warn("not_confirmed", fault.msg, "lane", LOG_INT(takeover->wait->lane));
 }
 
-/* A group's offsets expire (offsets.retention.minutes) on brokers that count from the last commit. */
+/* Brokers that count offsets.retention.minutes from the last commit would let the group's offsets expire. */
 static int recommit(struct takeover *takeover, int64_t now_ms, struct fault *fault)
 {
 	struct start *starts = arena_array(takeover->arena, takeover->assignment->count + 1, sizeof *starts);
@@ -243,14 +244,15 @@ static int recommit(struct takeover *takeover, int64_t now_ms, struct fault *fau
 	return check(takeover, starts, assignment_collect(takeover->assignment, PARTITION_RUNNING, starts), fault);
 }
 
-/* Takes everything over again. Looking for offsets would wait behind each fetch, so those are ended first. */
+/* Makes the lane take everything over again. Requests for offsets would wait behind each open fetch, so fetching is ended
+ * first. */
 static void start_over(struct takeover *takeover)
 {
 	consumer_stop(takeover->consumer);
 	assignment_drop(takeover->assignment);
 }
 
-/* Also for those that run: an order for one that is idle would wait for its next command. */
+/* Looks for orders for running partitions, too: an order for an idle one would wait for its next command. */
 static int find_resume_orders(struct takeover *takeover, int64_t now_ms, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
@@ -267,7 +269,7 @@ static int find_resume_orders(struct takeover *takeover, int64_t now_ms, struct 
 	return orders < 0 ? -1 : 0;
 }
 
-/* Nobody but a person may decide that records are skipped, whatever they are. */
+/* Only a person may decide that records are skipped. */
 static int halt_unreadable(struct takeover *takeover, int32_t id, const char *what, int64_t now_ms, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
@@ -303,7 +305,7 @@ int takeover_maintain(struct takeover *takeover, int64_t now_ms, struct fault *f
 		wait_begin(takeover->wait, true, now_ms);
 		if (confirm(takeover, fault) < 0)
 			return -1;
-		if (!is_current(takeover)) /* while PostgreSQL was waited for */
+		if (!is_current(takeover)) /* it may change while PostgreSQL is waited for */
 			return 0;
 	}
 	if (assignment_recommit_is_due(assignment, now_ms))

@@ -1,4 +1,4 @@
-/* From an assignment to partitions that run, and what keeps them running (protocol.txt, THE FENCE):
+/* The takeover brings assigned partitions to RUNNING; maintenance keeps them there (protocol.txt, THE FENCE):
  *
  *   ASSIGNED --claim: epoch + 1, one transaction for all--> CLAIMED --offsets fetched--> POSITIONED
  *   POSITIONED --OffsetCommit in this generation--> RUNNING
@@ -15,7 +15,7 @@
 #include "worker/kafka/consumer.h"
 #include "worker/wait.h"
 
-/* What a takeover works with; all of it borrowed. */
+/* The objects that a takeover uses; all borrowed. */
 struct takeover {
 	const struct config *config;
 	const char *transactional_id; /* ours */
@@ -26,15 +26,15 @@ struct takeover {
 	struct arena *arena; /* of one round */
 };
 
-/* Claims, checks, positions and starts what is assigned; halts, alone, what cannot be started. FAULT_FENCED: the assignment
- * changed meanwhile. */
+/* Claims, positions, checks and starts the assigned partitions; halts a partition that cannot be started, alone.
+ * FAULT_FENCED: the assignment changed meanwhile. */
 int takeover_run(struct takeover *takeover, struct fault *fault) MUST_CHECK;
-/* Whether something is to be done that needs every executed batch to be published first. */
+/* Whether maintenance is due that needs every executed batch to be published first. */
 bool takeover_is_due(const struct takeover *takeover, int64_t now_ms);
-/* Between batches: halts what cannot be read, confirms what is published, commits held offsets again before they expire, looks
- * for orders to resume halted partitions. */
+/* Maintenance between batches: halts unreadable partitions, confirms published offsets, commits offsets again before they
+ * expire, looks for orders to resume halted partitions, tries leaderless partitions again. */
 int takeover_maintain(struct takeover *takeover, int64_t now_ms, struct fault *fault) MUST_CHECK;
-/* Before leaving: confirms what is published, within wait_ms; if that fails, nothing is lost by it. */
+/* Confirms published offsets within wait_ms, before the lane leaves the group; a failure loses nothing. */
 void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms);
 
 #endif

@@ -50,7 +50,7 @@ int wait_complaint(struct wait *wait, int64_t now_ms)
 	return (int)((now_ms - wait->since_ms) / 1000);
 }
 
-/* A PostgreSQL that is there and does not answer raises no error. */
+/* A PostgreSQL that is connected and does not answer raises no error: only this line tells of it. */
 static void complain_if_long(struct wait *wait, int64_t now_ms)
 {
 	int seconds = wait_complaint(wait, now_ms);

@@ -31,7 +31,7 @@ int64_t clock_wall_ms(void)
 char *clock_format(int64_t ms, char *buf)
 {
 	int64_t s = ms / 1000, rest = ms % 1000;
-	char text[96]; /* of what int fields could hold; a date of 64-bit milliseconds fits TIME_TEXT_SIZE */
+	char text[96]; /* any int fits the fields of struct tm; a date of 64-bit milliseconds fits TIME_TEXT_SIZE */
 	struct tm tm;
 	time_t t;
 
@@ -60,7 +60,7 @@ int clock_parse(const char *text, int64_t *ms)
 	tm.tm_year -= 1900;
 	tm.tm_mon--;
 	*ms = (int64_t)timegm(&tm) * 1000 + rest;
-	return strcmp(clock_format(*ms, again), text) == 0 ? 0 : -1; /* refuses a 31st of February, blanks, more text */
+	return strcmp(clock_format(*ms, again), text) == 0 ? 0 : -1; /* refuses 31 February, blanks, trailing text */
 }
 
 void clock_sleep_us(int64_t us)

@@ -1,4 +1,4 @@
-/* Time. Deadlines and pauses use the monotonic clock; the wall clock is only shown, never decided upon. */
+/* Clocks. Deadlines and pauses use the monotonic clock. No decision rests on the wall clock. */
 #ifndef CLOCK_H
 #define CLOCK_H
 
@@ -11,9 +11,9 @@ int64_t clock_monotonic_ms(void);
 int64_t clock_monotonic_us(void);
 int64_t clock_wall_ms(void); /* since the Unix epoch */
 
-/* Writes YYYY-MM-DDTHH:MM:SS.mmmZ (UTC) of ms since the epoch into buf of at least TIME_TEXT_SIZE bytes; returns buf. */
+/* Writes ms since the Unix epoch as YYYY-MM-DDTHH:MM:SS.mmmZ (UTC) into buf of at least TIME_TEXT_SIZE bytes; returns buf. */
 char *clock_format(int64_t ms, char *buf);
-/* The reverse, of exactly that form and of dates that exist; -1 otherwise. */
+/* Reads a text of exactly that form. -1: another form, or a date that does not exist. */
 int clock_parse(const char *text, int64_t *ms) __attribute__((warn_unused_result));
 void clock_sleep_ms(int64_t ms);
 void clock_sleep_us(int64_t us);

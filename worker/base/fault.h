@@ -1,5 +1,5 @@
-/* One error type for the whole program. The kind says what the caller may do next and is set where the error is
- * understood: store.c knows SQLSTATEs, publisher.c transactional errors, codec.c bytes. */
+/* One error type for the whole program. The kind says what the caller may do next. It is set where the error is understood:
+ * worker/db knows SQLSTATEs, worker/kafka transactional errors, schemas bytes. */
 #ifndef FAULT_H
 #define FAULT_H
 
@@ -12,7 +12,7 @@ enum fault_kind {
 	FAULT_REBUILD, /* the Kafka client is unusable: make a new one, then start over */
 	FAULT_WAIT,    /* the system's fault (server away, table missing, disk full): wait, reconnect, claim, start over */
 	FAULT_STOP,    /* the caller asked to stop while waiting */
-	FAULT_FATAL,   /* a person must change something: say so and exit */
+	FAULT_FATAL,   /* a person must change something: log it and exit */
 };
 
 struct fault {

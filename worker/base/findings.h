@@ -1,4 +1,4 @@
-/* What a look at something found: a line each, passed on to whoever prints it, and counted where it must be mended. */
+/* Findings of an inspection: each is a line that print receives (borrowed), and those that are wrong are counted. */
 #ifndef FINDINGS_H
 #define FINDINGS_H
 
@@ -9,7 +9,7 @@
 struct findings {
 	void (*print)(void *arg, bool wrong, const char *line);
 	void *arg;
-	int wrong_count; /* those that must be mended */
+	int wrong_count; /* findings that a person must correct */
 };
 
 void findings_add(struct findings *findings, bool wrong, const char *fmt, ...) PRINTF(3, 4);

@@ -18,7 +18,7 @@
 #define WINDOW_MS 10000
 #define WINDOW_LINES 10
 
-#define END_BYTES 24 /* kept free for what closes a line that was cut */
+#define END_BYTES 24 /* kept free for the end of a line that was cut */
 
 struct class {
 	char event[CLASS_NAME_SIZE];
@@ -82,7 +82,7 @@ const char *log_int(char buf[LOG_INT_SIZE], int64_t n)
 	return buf;
 }
 
-/* A line under construction. Once something did not fit, everything after it is left out. */
+/* A line under construction. Once a piece did not fit, all later pieces are left out. */
 struct line {
 	char text[LOG_LINE_BYTES];
 	size_t len;
@@ -99,7 +99,7 @@ static void line_put(struct line *line, const char *s, size_t n)
 	line->len += n;
 }
 
-/* Characters that could forge a line, move a terminal's cursor or turn the text around. */
+/* Characters that could forge a line, move a terminal's cursor or reverse the text. */
 static bool is_unsafe(int32_t c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || (c >= 0x202a && c <= 0x202e) ||
@@ -178,7 +178,7 @@ static void line_end(struct line *line)
 	line->len += (size_t)n;
 }
 
-/* The class of an event; the one that was quiet longest makes room for a new one. */
+/* The class of an event. A new event takes the place of the class whose window is oldest. */
 static struct class *class_of(const char *event, int64_t now_ms)
 {
 	struct class *class = log_state.classes, *oldest = class;
@@ -200,7 +200,7 @@ static bool is_limited(enum log_level level, const char *event)
 	return level > LEVEL_DEBUG && strcmp(event, "partition_halted") != 0 && strcmp(event, "fatal") != 0;
 }
 
-/* Whether the event may be written, with how many of its class were not since the last one. */
+/* Whether the event may be written. *suppressed: how many of its class were suppressed since the last line. */
 static bool let_through(const char *event, uint64_t *suppressed)
 {
 	int64_t now_ms = log_state.now_ms();
@@ -231,7 +231,7 @@ static void line_write(const struct line *line)
 
 	pthread_mutex_lock(&log_state.lock);
 	ready = (struct pollfd){ .fd = log_state.fd, .events = POLLOUT };
-	/* poll() first: stderr is usually a blocking pipe, and whoever reads it may have stopped. */
+	/* poll() first: stderr is usually a blocking pipe, and its reader may have stopped. */
 	if (log_state.fd < 0 || poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT) ||
 	    write(log_state.fd, line->text, line->len) != (ssize_t)line->len)
 		log_state.dropped++;

@@ -1,5 +1,5 @@
-/* What cannot fail but for a lack of memory, or a library that is broken: then the process ends (abort). Nothing is lost by
- * it: the batch is delivered again. One name for pointers, one for conditions. */
+/* Checks of calls that fail only without memory, or in a broken library. The process then ends (abort). Nothing is lost by
+ * it: Kafka delivers the batch again. must is for pointers, must_be for conditions. */
 #ifndef MUST_H
 #define MUST_H
 

@@ -1,4 +1,4 @@
-/* Offsets of one partition of the commands topic, as Kafka's group, the topic and partition_owner have them. */
+/* Offsets of one partition of the commands topic, as the consumer group, the topic and partition_owner know them. */
 #ifndef OFFSETS_H
 #define OFFSETS_H
 

@@ -43,7 +43,7 @@ void statistics_observe(struct statistics *statistics, enum histogram histogram,
 	const struct statistic *line = &histograms[histogram];
 	size_t bucket = 0;
 
-	if (value < 0) /* of two clocks */
+	if (value < 0) /* a difference of two clocks */
 		value = 0;
 	while (bucket < line->bound_count && value > line->bounds[bucket])
 		bucket++;

@@ -1,5 +1,5 @@
-/* What a lane counts. One table: a new figure is a line in it, and a line where it is counted. Each lane has a set of its own,
- * which only its thread writes; any thread may read it at any time without stopping the lane. */
+/* The statistics of a lane, in one table: a new figure is a line there, and a line where it is counted. Only the lane's
+ * thread writes them. Any thread may read them at any time, without stopping the lane. */
 #ifndef STATISTICS_H
 #define STATISTICS_H
 
@@ -14,7 +14,7 @@
 	X(COUNT_REFUSED, "refused_total", "Commands that were answered with an error") \
 	X(COUNT_DEAD_LETTERS, "dead_letters_total", "Records that went to the dead-letter topic") \
 	X(COUNT_BATCHES, "batches_total", "Batches published") \
-	X(COUNT_BATCHES_DROPPED, "batches_dropped_total", "Times that what was in hand was dropped, and everything started over") \
+	X(COUNT_BATCHES_DROPPED, "batches_dropped_total", "Times that the batches in hand were dropped, and the lane started over") \
 	X(COUNT_SPLITS, "batch_splits_total", "Batches, or parts of one, that were split because PostgreSQL refused them") \
 	X(COUNT_BREAKER_OPENED, "breaker_opened_total", "Times that the breaker opened") \
 	X(COUNT_TAKEOVERS, "takeovers_total", "Assignments that were taken over") \
@@ -23,7 +23,8 @@
 	X(COUNT_FENCINGS, "producer_fencings_total", "Times that another producer took the transactional.id") \
 	X(COUNT_CONNECTIONS, "database_connections_total", "Connections to PostgreSQL that were made")
 
-/* Histograms: X(constant, name, help, bounds). A bound is the largest value of its bucket; what is larger counts in all. */
+/* Histograms: X(constant, name, help, bounds). A bound is the largest value of its bucket; values beyond the last bound share
+ * one more bucket. */
 #define MICROSECONDS 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000, 5000000, 30000000
 #define STATISTICS_HISTOGRAMS(X) \
 	X(HISTOGRAM_BATCH, "batch_commands", "Commands of a batch", 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000) \
@@ -45,16 +46,16 @@ struct statistics {
 	} histograms[HISTOGRAMS];
 };
 
-/* By the one thread that writes. */
+/* For the one thread that writes. */
 void statistics_add(struct statistics *statistics, enum counter counter, uint64_t n);
 void statistics_observe(struct statistics *statistics, enum histogram histogram, int64_t value);
 
-/* By any thread; figures of one moment may differ by what is being counted. */
+/* For any thread. Figures read at one moment may differ by the batch that is being counted. */
 uint64_t statistics_count(const struct statistics *statistics, enum counter counter);
-/* How many values a histogram holds, and their sum. */
+/* The number of values in a histogram; *sum receives their sum. */
 uint64_t statistics_observations(const struct statistics *statistics, enum histogram histogram, uint64_t *sum);
 
-/* Writes what is not 0 as one line of the log, level debug; a histogram as "number x mean". */
+/* Logs all figures that are not 0 as one line, level debug; a histogram as "number x mean". */
 void statistics_log(const struct statistics *statistics, int lane);
 
 #endif

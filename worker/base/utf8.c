@@ -45,7 +45,7 @@ bool utf8_is_text(const char *s, size_t len)
 	while (s < end) {
 		uint64_t word;
 
-		if (end - s >= 8) { /* eight ASCII characters at once: ids are nothing else */
+		if (end - s >= 8) { /* eight ASCII characters at once: ids hold no others */
 			memcpy(&word, s, 8);
 			if ((word & highs) == 0 && ((word - ones) & highs) == 0) {
 				s += 8;

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The code point at *s, which must lie before end; *s moves behind it. -1 (*s stays) if it is not well-formed. */
+/* The code point at *s, which must lie before end; *s moves behind it. -1, and *s stays, if it is not well-formed. */
 int32_t utf8_next(const char **s, const char *end);
 
 /* Whether s is well-formed and has no U+0000, so that it can be a C string and a PostgreSQL text. */

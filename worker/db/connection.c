@@ -1,17 +1,18 @@
 #include "worker/db/connection.h"
 
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <libpq-fe.h>
 
 #include "worker/base/clock.h"
 #include "worker/base/must.h"
 
 #define BINARY 1
 #define HOSTS_MAX 16
-#define WAIT_MS 1000 /* between two looks at the waiter's opinion */
+#define WAIT_MS 1000 /* longest single wait: after it the waiter may end the operation */
 
 struct connection {
 	struct waiter waiter;
@@ -57,7 +58,7 @@ static int lose(struct connection *connection, struct fault *fault)
 	return fault_set(fault, FAULT_WAIT, "the connection to PostgreSQL was lost");
 }
 
-/* Sentences of these errors quote the data that caused them. */
+/* Whether the server's sentence for such an error quotes the data that caused it. */
 static bool quotes_data(const char *sqlstate)
 {
 	return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 || strncmp(sqlstate, "54", 2) == 0 ||
@@ -87,7 +88,7 @@ static void describe(const PGresult *result, const char *sqlstate, struct fault 
 	strcpy(fault->sqlstate, sqlstate);
 }
 
-/* An error result: of the statement, or of a connection that is gone. Frees it. */
+/* Makes a fault of an error result, of a statement or of a lost connection, and frees it. */
 static int fail(struct connection *connection, PGresult *result, struct fault *fault)
 {
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -104,7 +105,7 @@ static int fail(struct connection *connection, PGresult *result, struct fault *f
 	return -1;
 }
 
-/* WARNING 01000 is what a cancelled wait for synchronous replication says: committed here, perhaps nowhere else. */
+/* A cancelled wait for synchronous replication gives WARNING 01000: the commit is on this server, perhaps on no other. */
 static void on_notice(void *arg, const PGresult *notice)
 {
 	struct connection *connection = arg;
@@ -130,7 +131,7 @@ int connection_wait_blocking(void *arg, int fd, short events, int timeout_ms)
 	struct pollfd pollfd = { .fd = fd, .events = events };
 
 	(void)arg;
-	(void)poll(&pollfd, 1, timeout_ms); /* interrupted or not: the caller looks at the socket again */
+	(void)poll(&pollfd, 1, timeout_ms); /* interrupted or not: the caller checks the socket again */
 	return 0;
 }
 
@@ -142,8 +143,8 @@ static int wait_for(struct connection *connection, short events, int timeout_ms,
 	return fault_set(fault, FAULT_STOP, "stopped while waiting for PostgreSQL");
 }
 
-/* Until everything queued is written, or the time is over (-1: never). What the server sends meanwhile is read, or both
- * sides could block. */
+/* Writes the queue out for at most timeout_ms (-1: without limit). The server's answers are read meanwhile, because both
+ * sides could block otherwise. */
 static int write_out(struct connection *connection, int timeout_ms, struct fault *fault)
 {
 	int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
@@ -183,16 +184,17 @@ static bool is_conninfo(const char *database)
 	return strchr(database, '=') || strstr(database, "://");
 }
 
-/* Where the settings list several hosts: one of them, as the settings name it. "" stands for the default. */
+/* One of several hosts in the settings, as the settings name it. "" stands for the default. */
 struct host {
 	char name[256], address[64], port[8];
 };
 
-/* host: NULL for all of them, in libpq's way. */
+/* host: the only one to connect to; NULL: all of them, as libpq does it. */
 static void start_connecting(struct connection *connection, const char *database, const char *application, const struct host *host)
 {
 	const char *primary = getenv("PGTARGETSESSIONATTRS") ? NULL : "read-write";
-	/* What stands before dbname are defaults, which a conninfo in dbname overrides; what stands behind it overrides that. */
+	/* Keywords before dbname are defaults, which a conninfo in dbname overrides. Keywords behind dbname override that
+	 * conninfo. */
 	const char *keywords[] = { "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 				   "target_session_attrs", "fallback_application_name", "dbname", "client_encoding",
 				   host ? "host" : NULL, "hostaddr", "port", NULL };
@@ -203,7 +205,7 @@ static void start_connecting(struct connection *connection, const char *database
 	PQsetNoticeReceiver(connection->conn, on_notice, connection);
 }
 
-/* The element at place of a list such as host; the last one if there are fewer, as one port serves all hosts. */
+/* Copies the element at place of a list such as host, or the last one of a shorter list: one port serves all hosts. */
 static void copy_element(char *element, size_t size, const char *list, size_t place)
 {
 	const char *comma;
@@ -213,7 +215,7 @@ static void copy_element(char *element, size_t size, const char *list, size_t pl
 	snprintf(element, size, "%.*s", (int)strcspn(list, ","), list);
 }
 
-/* The hosts that the settings of the connection list, wherever they come from; at most max of them. */
+/* Copies the hosts of the connection's settings (conninfo, environment, service file), at most max; returns how many. */
 static size_t list_hosts(PGconn *conn, struct host *hosts, size_t max)
 {
 	PQconninfoOption *options = must(PQconninfo(conn));
@@ -239,7 +241,7 @@ static size_t list_hosts(PGconn *conn, struct host *hosts, size_t max)
 	return count < max ? count : max;
 }
 
-/* The waiter may return early, and libpq blocks if it is polled before the socket is ready. */
+/* The waiter may return early, and PQconnectPoll blocks if the socket is not ready. */
 static bool is_ready(const struct connection *connection, short events)
 {
 	struct pollfd pollfd = { .fd = PQsocket(connection->conn), .events = events };
@@ -247,7 +249,7 @@ static bool is_ready(const struct connection *connection, short events)
 	return poll(&pollfd, 1, 0) > 0;
 }
 
-/* *late: it was not refused, there was no answer. */
+/* *late: the attempt was not refused, its time was over. */
 static int poll_connection(struct connection *connection, int timeout_ms, bool *late, struct fault *fault)
 {
 	int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
@@ -275,8 +277,8 @@ static int poll_connection(struct connection *connection, int timeout_ms, bool *
 	return -1;
 }
 
-/* libpq goes on to the next host when one refuses, but waits for ever for one that is silent. When the time is up, each is
- * tried alone, from the last: those behind the silent one have not been tried. */
+/* libpq goes on to the next host when one refuses, but waits for ever for a silent one. When the time is over, each host is
+ * tried alone, from the last: the hosts behind the silent one have not been tried. */
 static int try_hosts(struct connection *connection, const char *database, const char *application, int timeout_ms, struct fault *fault)
 {
 	struct host hosts[HOSTS_MAX];
@@ -306,7 +308,7 @@ int connection_connect(struct connection *connection, const char *database, cons
 	if (is_conninfo(database)) {
 		PQconninfoOption *options = PQconninfoParse(database, NULL);
 
-		/* libpq's sentence would quote the text, and with it perhaps a password. */
+		/* libpq's sentence would quote the setting, and with it perhaps a password. */
 		if (options == NULL)
 			return fault_set(fault, FAULT_FATAL, "the database setting is no conninfo or URI that libpq understands");
 		PQconninfoFree(options);
@@ -323,7 +325,7 @@ int connection_server_version(const struct connection *connection)
 
 /* ---- simple statements ---- */
 
-/* Reads to the end of what was sent; *rows receives the last result that has rows. */
+/* Reads all results of the text that was sent; *rows receives the first one that has rows. */
 static int read_all(struct connection *connection, PGresult **rows, struct fault *fault)
 {
 	PGresult *result;

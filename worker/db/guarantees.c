@@ -6,8 +6,7 @@
 
 #include "worker/sql/sql.h"
 
-/* What the promises rest on, as conditions of SQL, and what to say where one does not hold. A standby is not for a person
- * to mend: after a failover the right server will be found. */
+/* No person has to act on a standby: after a failover the worker finds the primary. */
 const struct guarantee guarantees[] = {
 	{ "NOT pg_is_in_recovery()", "PostgreSQL is a standby: the worker needs the primary", FAULT_WAIT },
 	{ "current_setting('server_encoding') = 'UTF8'", "the database's encoding is not UTF8", FAULT_FATAL },
@@ -47,7 +46,6 @@ int guarantees_check(struct connection *connection, struct fault *fault)
 	return 0;
 }
 
-/* missing: the lowest version that this program knows and the database lacks; 0 if it lacks none. */
 int guarantees_find_missing_migration(struct connection *connection, int *missing, struct fault *fault)
 {
 	char sql[256], answer[16];

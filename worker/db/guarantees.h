@@ -1,4 +1,4 @@
-/* What a server and a database must be like for the promises to hold. */
+/* The guarantees of a server and a database on which the promises rest. */
 #ifndef GUARANTEES_H
 #define GUARANTEES_H
 
@@ -8,24 +8,24 @@
 #include "worker/base/fault.h"
 #include "worker/db/connection.h"
 
-#define GUARANTEES_VERSION_MIN 150000 /* as connection_server_version has it */
+#define GUARANTEES_VERSION_MIN 150000 /* as connection_server_version returns it */
 
 struct guarantee {
 	const char *condition; /* SQL, true or false */
-	const char *broken;    /* what to say where it is false */
+	const char *broken;    /* the message where it is false */
 	enum fault_kind kind;
 };
 
 extern const struct guarantee guarantees[];
 extern const size_t guarantee_count;
 
-/* Whether a condition of SQL is true. */
+/* *yes: whether a condition of SQL is true. */
 int guarantees_ask(struct connection *connection, const char *condition, bool *yes, struct fault *fault) MUST_CHECK;
-/* All of them and the version: the first that does not hold is the fault. */
+/* Checks the version and all guarantees; the first that does not hold is the fault. */
 int guarantees_check(struct connection *connection, struct fault *fault) MUST_CHECK;
 
 /* missing: the lowest version of a migration that this program knows and the database lacks; 0 if it lacks none. */
 int guarantees_find_missing_migration(struct connection *connection, int *missing, struct fault *fault) MUST_CHECK;
-int guarantees_check_migrations(struct connection *connection, struct fault *fault) MUST_CHECK; /* FAULT_FATAL names it */
+int guarantees_check_migrations(struct connection *connection, struct fault *fault) MUST_CHECK; /* FAULT_FATAL: one is missing */
 
 #endif

@@ -35,7 +35,7 @@ static int record(struct connection *connection, const struct migration *migrati
 	return connection_run(connection, sql, fault);
 }
 
-/* In its transaction, behind the lock that makes migrators queue up: whoever comes later finds it applied. */
+/* The lock makes migrators wait for each other: the later one finds the migration applied. */
 static int apply(struct connection *connection, const struct migration *migration, bool *applied, struct fault *fault)
 {
 	bool already;

@@ -4,8 +4,9 @@
 
 #include "worker/base/fault.h"
 
-/* Applies what is missing, in order, each in a transaction of its own under an advisory lock; print is called with
- * a line for each step. */
+/* Applies the missing migrations in order, each in a transaction of its own under an advisory lock; print is called with a
+ * line for each step. database: as in struct session_settings. FAULT_FATAL: PostgreSQL refused one. FAULT_WAIT: no
+ * connection, or it was lost. */
 int migrate_run(const char *database, void (*print)(void *arg, const char *line), void *arg, struct fault *fault) MUST_CHECK;
 
 #endif

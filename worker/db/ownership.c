@@ -22,7 +22,7 @@ const struct statement ownership_statements[] = {
 	{ NULL, NULL },
 };
 
-/* Adds what every statement on partition_owner begins with. */
+/* Adds the parameters that statements on partition_owner begin with: cluster, topic, group. */
 static struct params *owner_params(struct session *session, const char *cluster_id, const char *topic)
 {
 	params_reset(&session->params);
@@ -82,7 +82,7 @@ static int send_claim(struct session *session, const char *cluster_id, const cha
 	return connection_send(session->connection, NULL, "COMMIT", NULL, fault);
 }
 
-/* A claim that waited in vain for a row's lock is to be tried again, after what may hold it for ever was ended. */
+/* A claim waited in vain for a row's lock: ends the sessions that may hold it for ever, so that the next try succeeds. */
 static void unblock_claim(struct session *session, const char *cluster_id, const char *topic, const struct claim *claims, size_t n,
 			  struct fault *fault)
 {

@@ -79,7 +79,8 @@ void params_add_int8(struct params *params, int64_t value)
 	end(params);
 }
 
-/* An array's header: dimensions, whether nulls may occur, element type; then per dimension: length, first index. */
+/* An array's header (array_recv in PostgreSQL's arrayfuncs.c): number of dimensions, whether nulls may occur, element type;
+ * then for each dimension its length and its first index. */
 void params_array_begin(struct params *params, enum param_type type)
 {
 	begin(params);

@@ -6,7 +6,7 @@
 #include "worker/db/guarantees.h"
 #include "worker/sql/sql.h"
 
-/* The rights that the statements need; campaign_worker has them (schemas/sql). */
+/* The rights that the statements need; the role campaign_worker has them (schemas/sql). */
 static const struct right {
 	const char *privilege, *table, *columns;
 } rights[] = {
@@ -79,7 +79,7 @@ static int report_guarantees(struct report *report, struct fault *fault)
 	return 0;
 }
 
-/* complete: nothing is missing. */
+/* *complete: no migration is missing. */
 static int report_migrations(struct report *report, bool *complete, struct fault *fault)
 {
 	char line[256], newest[16];
@@ -100,7 +100,8 @@ static int report_migrations(struct report *report, bool *complete, struct fault
 	return 0;
 }
 
-/* sql: answers what is lacking, as "SELECT on api_keys (column permissions)"; nothing if nothing is. */
+/* sql: returns the missing right, as "SELECT on api_keys (column permissions)", or nothing. *all: set to false if one is
+ * missing. */
 static int report_lacking(struct report *report, const char *sql, bool *all, struct fault *fault)
 {
 	char lacking[640], line[768];

@@ -1,8 +1,9 @@
 #include "worker/db/rows.h"
 
 #include <arpa/inet.h>
-#include <libpq-fe.h>
 #include <string.h>
+
+#include <libpq-fe.h>
 
 #define POSTGRES_EPOCH_MS INT64_C(946684800000) /* 2000-01-01 */
 

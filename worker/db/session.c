@@ -76,11 +76,11 @@ int session_confirm_commit(struct session *session, struct fault *fault)
 
 /* ---- connecting ---- */
 
-/* Plans are made once and for all sizes of tables: every access is meant to be an index look-up (worker/sql/execute.sql),
- * also where the tables were empty when it was planned. work_mem: the statement's own rows stay in memory, also those of
- * commands of a thousand leads each, and a subplan of as many rows as it allows (1000) is hashed. Written as statements,
- * because poolers refuse start-up parameters. client_connection_check_interval: a statement that waits for a lock must not
- * run after its client is gone. */
+/* The settings are statements, because poolers refuse start-up parameters. Plans are made once for all sizes of tables: every
+ * access must be an index look-up (worker/sql/execute.sql), also where the tables were empty when it was planned. work_mem:
+ * the statement's own rows stay in memory, also those of commands of a thousand leads each, and a subplan of memberships
+ * (1000 rows) is hashed. client_connection_check_interval: a statement that waits for a lock must not run after its client is
+ * gone. */
 static int set_up_session(struct session *session, struct fault *fault)
 {
 	const struct session_settings *s = &session->settings;
@@ -95,8 +95,8 @@ static int set_up_session(struct session *session, struct fault *fault)
 	return connection_run(session->connection, sql, fault);
 }
 
-/* A pooler that gives each transaction another session loses them, and with them every bound on how long a statement may
- * wait. */
+/* A pooler that gives each transaction another session loses the settings, and with them every bound on a statement's waiting
+ * time. */
 static int check_session(struct session *session, struct fault *fault)
 {
 	char condition[256];

@@ -1,10 +1,10 @@
-/* A session with PostgreSQL: connected, with the guarantees that the promises rest on, set up, its statements prepared. It knows
- * nothing of campaigns; non-blocking: whoever calls lends a waiter that keeps the consumer alive meanwhile.
+/* A PostgreSQL session: a connection whose guarantees are checked, whose settings are made and whose statements are prepared.
+ * It knows nothing of campaigns. It is non-blocking: its owner lends a waiter that keeps the consumer alive meanwhile.
  *
- * Faults of this and of what is built on it: FAULT_WAIT for whatever is the system's; after it, and after any COMMIT whose answer
- * was lost (also a WARNING of class 01000 about synchronous replication), session_connected() may be false, and the caller must
- * claim again with a new epoch before it looks at the state (protocol.txt, rule 2 of the fence). FAULT_STOP: the waiter ended
- * the wait. fault->sqlstate holds the SQLSTATE where there is one. */
+ * Faults of this module, and of the modules built on it. FAULT_WAIT: the system's fault. FAULT_STOP: the waiter ended the
+ * wait. fault->sqlstate holds the SQLSTATE where there is one. After a FAULT_WAIT, and after any COMMIT whose answer was lost
+ * (also a WARNING of class 01000 about synchronous replication), session_connected() may be false. The caller must then claim
+ * again with a new epoch before it looks at the state (protocol.txt, rule 2 of the fence). */
 #ifndef SESSION_H
 #define SESSION_H
 
@@ -23,7 +23,7 @@ struct session_settings {
 	const char *database;       /* conninfo or URI; "" or NULL: the PG* variables and libpq's defaults */
 	const char *application;    /* application_name, shown in pg_stat_activity */
 	const char *group;          /* consumer group */
-	const char *transactional_id; /* written into the owner row, for whoever has to end our transaction */
+	const char *transactional_id; /* written into the owner row: the next owner may have to end our transaction */
 	int lock_timeout_ms, statement_timeout_ms, idle_in_transaction_ms, connect_timeout_ms;
 	const struct statement *const *statements; /* the tables to prepare, ended by NULL; NULL: none */
 };
@@ -37,22 +37,22 @@ struct session {
 struct session *session_new(const struct session_settings *settings, const struct waiter *waiter); /* texts are copied */
 void session_free(struct session *session); /* accepts NULL; closes the connection */
 
-/* Connects (closing what was there), sets the session up, refuses (FAULT_FATAL) a server without the guarantees (fsync,
- * full_page_writes, synchronous_commit, encoding UTF8, version 15, not a standby...), a connection that does not keep its
- * settings, and a database that lacks a migration this binary knows; prepares the statements. One attempt: FAULT_WAIT if
- * it failed. */
+/* Closes the old connection, connects, checks the server, sets the session up and prepares the statements. One attempt.
+ * FAULT_FATAL: the server lacks a guarantee (guarantees.h), the connection does not keep its settings, or the database lacks
+ * a migration that this program knows. FAULT_WAIT: there is no connection, or the server is a standby. */
 int session_connect(struct session *session, struct fault *fault) MUST_CHECK;
 bool session_connected(const struct session *session);
 
-/* ---- for the modules that are built on it ---- */
+/* ---- for the modules built on this one ---- */
 
-int session_not_connected(struct fault *fault); /* -1 with FAULT_WAIT */
-/* One prepared statement with session->params, in a transaction of its own, and its rows (to be freed). */
+int session_not_connected(struct fault *fault); /* returns -1 with FAULT_WAIT */
+/* Runs one prepared statement with session->params in a transaction of its own; *rows (to be freed) are its rows, NULL if it
+ * failed. */
 int session_run_one(struct session *session, const char *prepared, struct pg_result **rows, struct fault *fault) MUST_CHECK;
-/* Ends what a failed operation left open; -1. A connection that saw a fault of the system's is not used again. */
+/* Rolls a failed operation back; returns -1. After a FAULT_WAIT the connection is closed instead. */
 int session_give_up(struct session *session, struct fault *fault);
-/* The answer to a COMMIT was received: -1 if it was "committed here, perhaps not on the standby". */
+/* Call it when the answer to a COMMIT was received. -1, with the connection closed: the commit is perhaps not on the standby. */
 int session_confirm_commit(struct session *session, struct fault *fault) MUST_CHECK;
-void session_log_doubt(const char *why); /* whether a COMMIT was carried out */
+void session_log_doubt(const char *why); /* a COMMIT may or may not have been carried out */
 
 #endif

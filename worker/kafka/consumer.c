@@ -1,25 +1,26 @@
 #include "worker/kafka/consumer.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <librdkafka/rdkafka.h>
+
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
+#include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/kafka/group.h"
+#include "worker/kafka/inflight.h"
 #include "worker/kafka/kafka.h"
 #include "worker/kafka/positions.h"
 #include "worker/kafka/queue.h"
-#include "worker/base/log.h"
-#include "worker/kafka/inflight.h"
 
 struct running {
 	int32_t partition;
 	int64_t next; /* offset after the last record that entered the queue */
-	char unreadable[256]; /* why what follows cannot be read; empty: it can */
+	char unreadable[256]; /* why the next records cannot be read; empty: they can */
 };
 
 struct consumer {
@@ -39,7 +40,7 @@ struct consumer {
 	int partition_count;
 
 	struct queue queue;
-	int beyond;                 /* came without room, and wait */
+	int beyond;                 /* records taken without room */
 	struct fault fatal; /* recorded by callbacks */
 	bool finished;
 };
@@ -60,7 +61,7 @@ static void forget_metadata(struct consumer *consumer)
 
 static int finish(struct consumer *consumer, struct fault *fault, const char *fmt, ...) PRINTF(3, 4);
 
-/* This consumer is given up, and says why. */
+/* Ends the use of this consumer; returns -1 with FAULT_REBUILD and the reason. */
 static int finish(struct consumer *consumer, struct fault *fault, const char *fmt, ...)
 {
 	char why[256];
@@ -73,7 +74,7 @@ static int finish(struct consumer *consumer, struct fault *fault, const char *fm
 	return fault_set(fault, FAULT_REBUILD, "%s", why);
 }
 
-/* The list may be empty; NULL would answer a revoke. */
+/* Replaces the partitions that librdkafka fetches. The list may be empty; NULL would answer a revoke. */
 static int replace(struct consumer *consumer, const struct running *running, size_t n, struct fault *fault)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
@@ -89,9 +90,9 @@ static int replace(struct consumer *consumer, const struct running *running, siz
 	return 0;
 }
 
-/* Replaces what librdkafka fetches, by way of nothing: it aborts the process when a partition is taken away a second time
- * before the first stop was reported back to its main thread (assertion on rktp_started, 2.0.2 and later). A call that only
- * adds, in between, lets that report come first. */
+/* Replaces the fetched partitions by way of an empty list. librdkafka aborts the process when a partition is removed a second
+ * time before the first stop was reported back to its main thread (assertion on rktp_started, 2.0.2 and later). A call that
+ * only adds partitions lets that report come first. */
 static int assign(struct consumer *consumer, const struct running *running, size_t n, struct fault *fault)
 {
 	if (consumer->fetching && n > 0 && replace(consumer, NULL, 0, fault) < 0)
@@ -133,7 +134,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic
 	rd_kafka_assign(rk, NULL);
 }
 
-/* Errors of the consumer come in place of records, the client's own to on_error; a fatal one in either way. */
+/* The consumer's errors come in place of records, the client's errors to on_error; a fatal one comes either way. */
 static void handle_error(struct consumer *consumer, rd_kafka_resp_err_t err, const char *reason, int32_t partition)
 {
 	char text[256];
@@ -198,7 +199,7 @@ struct consumer *consumer_new(const struct config *config, int lane, struct faul
 	return consumer;
 }
 
-/* Leaves the group, serving the revoke on the way, for at most leave_ms: closing can hang while a coordinator is away. */
+/* Leaves the group, and serves the revoke meanwhile, for at most leave_ms: closing can hang while a coordinator is away. */
 static bool leave(struct consumer *consumer, int leave_ms)
 {
 	int64_t deadline = clock_monotonic_ms() + leave_ms;
@@ -260,17 +261,17 @@ static struct running *find_running(struct consumer *consumer, int32_t partition
 	return NULL;
 }
 
-/* Errors behind which the partition's records stand and cannot be had: a batch that does not decompress, or to more than
- * librdkafka takes (receive.message.max.bytes), a checksum that is wrong, a format of the future. librdkafka asks for the
- * same again for ever, or goes on behind it. */
+/* Errors of a partition whose next records cannot be read: a batch that does not decompress, or decompresses to more than
+ * receive.message.max.bytes, a wrong checksum, a format of the future. librdkafka fetches the same records again for ever, or
+ * skips them. */
 static bool is_unreadable(rd_kafka_resp_err_t err)
 {
 	return err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION || err == RD_KAFKA_RESP_ERR__BAD_MSG ||
 	       err == RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED || err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 }
 
-/* Those of a partition make everything start over, where its offsets are looked at again and it is halted, alone, if they
- * are unusable. */
+/* An offset that is out of range makes the lane start over: the takeover checks the offsets again, and halts this partition
+ * alone if its offset is unusable. */
 static void take_error(struct consumer *consumer, const rd_kafka_message_t *message)
 {
 	struct running *running = find_running(consumer, message->partition);
@@ -294,7 +295,8 @@ static void take_message(struct consumer *consumer, rd_kafka_message_t *message)
 		return;
 	}
 	running = find_running(consumer, message->partition);
-	if (running == NULL || message->offset < running->next || running->unreadable[0]) { /* or fetched before the last start */
+	/* Records that were fetched before the last start are dropped, too. */
+	if (running == NULL || message->offset < running->next || running->unreadable[0]) {
 		rd_kafka_message_destroy(message);
 		return;
 	}
@@ -312,8 +314,8 @@ bool consumer_has_room(const struct consumer *consumer)
 	return queue_has_room(&consumer->queue);
 }
 
-/* Polls once also without room: a rebalance has to be served, and a member that does not poll is put out of the group. What
- * comes along with that is kept, a few times; then the fetching is stopped. */
+/* Polls once also without room: a rebalance has to be served, and a member that does not poll is put out of the group. A
+ * record that such a poll returns is kept. After QUEUE_SPARE of them the fetching is paused. */
 int consumer_poll(struct consumer *consumer, int timeout_ms, struct fault *fault)
 {
 	bool room = consumer_has_room(consumer);
@@ -384,7 +386,8 @@ int consumer_find_member(struct consumer *consumer, const char *client_id, bool 
 	return group_find_member(consumer->rk, consumer->group, client_id, found, timeout_ms, fault);
 }
 
-/* Asked anew, as what was noted may be over. Once a membership is over no other one begins before its revoke was served. */
+/* Asks anew, because the stored membership may be over. After its end no other membership begins before the revoke was
+ * served. */
 static int check_membership(struct consumer *consumer, struct fault *fault)
 {
 	forget_metadata(consumer);
@@ -396,13 +399,14 @@ int consumer_check(struct consumer *consumer, const struct start *starts, size_t
 	bool failed;
 
 	failpoint("check-before");
-	/* Without a generation the commit would be taken unchecked as soon as the group has no member, hence before it... */
+	/* The membership is checked before the commit: without members in the group, a commit without a generation is taken
+	 * unchecked. */
 	if (check_membership(consumer, fault) < 0)
 		return -1;
 	failed = group_commit(consumer->rk, consumer->topic, starts, n, timeout_ms, fault) < 0;
 	if (inflight_is_doubtful(&consumer->inflight, API_OFFSET_COMMIT))
 		return finish(consumer, fault, "the group coordinator gave no single answer to an offset commit: joining anew");
-	/* ... and behind it: librdkafka sends the generation that holds when it sends. */
+	/* The membership is checked behind the commit, too: librdkafka sends the generation that holds when it sends. */
 	if (!failed && check_membership(consumer, fault) < 0)
 		return -1;
 	failpoint("check-after");
@@ -421,7 +425,7 @@ int consumer_start(struct consumer *consumer, const struct start *starts, size_t
 void consumer_stop(struct consumer *consumer)
 {
 	if (consumer->running_count > 0 && !consumer->paused)
-		(void)!assign(consumer, NULL, 0, &consumer->fatal); /* the next poll says so */
+		(void)!assign(consumer, NULL, 0, &consumer->fatal); /* the next poll returns the fault */
 	forget_running(consumer);
 }
 

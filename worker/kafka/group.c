@@ -1,7 +1,8 @@
 #include "worker/kafka/group.h"
 
-#include <librdkafka/rdkafka.h>
 #include <string.h>
+
+#include <librdkafka/rdkafka.h>
 
 #include "worker/base/clock.h"
 
@@ -12,15 +13,16 @@ bool group_is_member(const struct rd_kafka_consumer_group_metadata_s *metadata)
 	return id && *id && rd_kafka_consumer_group_metadata_generation_id(metadata) >= 0;
 }
 
-/* Not the Admin API's DescribeConsumerGroups: when a coordinator is lost in the midst of it, librdkafka aborts the process
- * (assertion in rd_kafka_enq_once_del_source_return; librdkafka issues 3663 and 4605, open). This asks every broker. */
+/* The Admin API's DescribeConsumerGroups is not used: when a coordinator is lost in the midst of it, librdkafka aborts the
+ * process (assertion in rd_kafka_enq_once_del_source_return; librdkafka issues 3663 and 4605, open). rd_kafka_list_groups
+ * asks every broker. */
 int group_find_member(struct rd_kafka_s *rk, const char *name, const char *client_id, bool *found, int timeout_ms,
 		      struct fault *fault)
 {
 	const struct rd_kafka_group_list *list = NULL;
 	rd_kafka_resp_err_t err = rd_kafka_list_groups(rk, name, &list, timeout_ms);
 
-	if (list && list->group_cnt == 1) { /* also when another broker did not answer: only the coordinator has it */
+	if (list && list->group_cnt == 1) { /* another broker's missing answer is no matter: only the coordinator has the group */
 		const struct rd_kafka_group_info *group = &list->groups[0];
 
 		err = group->err;
@@ -53,7 +55,7 @@ static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_pa
 		commit->err = list->elems[i].err;
 }
 
-/* Commits without the endless wait that rd_kafka_commit has. */
+/* Commits with a deadline, which rd_kafka_commit does not have. */
 static void commit_offsets(rd_kafka_t *rk, const char *topic, const struct start *starts, size_t n, int timeout_ms,
 			   struct commit *commit)
 {

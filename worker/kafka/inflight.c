@@ -25,9 +25,9 @@ static rd_kafka_resp_err_t on_request_sent(rd_kafka_t *rk, int sockfd, const cha
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* Called twice for most answers, when one arrives and when it is taken up, hence a flag and no count. librdkafka sends the
- * next request of a kind, or the same one again, only after both. A connection that breaks and a time-out come here as well,
- * with an error: they are no answers. */
+/* Most answers cause two calls, one on arrival and one on processing, hence a flag and no count. librdkafka sends the next
+ * request of a kind, or the same one again, only after both. A broken connection and a time-out cause a call with an error:
+ * they are no answers. */
 static rd_kafka_resp_err_t on_response_received(rd_kafka_t *rk, int sockfd, const char *brokername, int32_t brokerid,
 						int16_t api, int16_t api_version, int32_t corrid, size_t size, int64_t rtt,
 						rd_kafka_resp_err_t err, void *opaque)

@@ -1,7 +1,7 @@
-/* Requests in flight of one librdkafka client. librdkafka reports success for a transactional call whose request it sent
- * twice because the first copy's answer did not come: that first copy may still reach the broker later and act on the next
- * transaction (librdkafka issue 5423; KIP-890). An interceptor sees it: a request of a kind is sent while an
- * earlier one of that kind is unanswered. A retry after an answer (CONCURRENT_TRANSACTIONS) is not that. */
+/* Requests in flight of one librdkafka client. When the answer to a transactional request does not come, librdkafka sends the
+ * request again, and reports success when the second copy is answered. The first copy may still reach the broker later and
+ * act on the next transaction (librdkafka issue 5423; KIP-890). An interceptor detects that a request of a kind is sent while
+ * an earlier one of that kind is unanswered. A retry after an answer (CONCURRENT_TRANSACTIONS) does not count. */
 #ifndef INFLIGHT_H
 #define INFLIGHT_H
 
@@ -21,7 +21,7 @@ struct inflight { /* written by the client's broker threads */
 	atomic_bool unanswered[API_COUNT], sent_again[API_COUNT];
 };
 
-/* Makes the client that conf becomes report into inflight, which must outlive it. */
+/* Makes the client created from conf report to inflight, which must outlive the client. */
 int inflight_install(struct rd_kafka_conf_s *conf, struct inflight *inflight, struct fault *fault) MUST_CHECK;
 /* Whether a request of that kind was sent while an earlier one was unanswered, or is unanswered now. */
 bool inflight_is_doubtful(const struct inflight *inflight, int api);

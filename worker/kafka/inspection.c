@@ -1,8 +1,9 @@
 #include "worker/kafka/inspection.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <librdkafka/rdkafka.h>
 
 #include "worker/base/must.h"
 #include "worker/kafka/kafka.h"
@@ -40,7 +41,7 @@ void inspection_free(struct inspection *inspection)
 	free(inspection);
 }
 
-/* All topics are asked for: asking for one by name may create it. */
+/* Asks for all topics: a request for one by name may create it. */
 size_t inspection_partitions(struct inspection *inspection, struct position **positions, int timeout_ms)
 {
 	const struct rd_kafka_metadata *metadata;

@@ -1,4 +1,4 @@
-/* A look at the cluster by somebody who is no member of the group: for `check`. */
+/* An inspection of the cluster without membership in the group: for `check`. */
 #ifndef INSPECTION_H
 #define INSPECTION_H
 
@@ -10,19 +10,21 @@
 
 struct inspection;
 
-/* A consumer of the group that joins nothing. FAULT_FATAL: a property that librdkafka refuses. */
+/* Makes a consumer of the group that does not join it; config is borrowed until inspection_free. FAULT_FATAL: a property that
+ * librdkafka refuses. */
 struct inspection *inspection_new(const struct config *config, struct fault *fault) MUST_CHECK;
 void inspection_free(struct inspection *inspection); /* accepts NULL */
 
-/* The partitions of the commands topic, to be freed; 0: not known, and positions is NULL. */
+/* The number of partitions of the commands topic; *positions is to be freed. 0: not known, and *positions is NULL. */
 size_t inspection_partitions(struct inspection *inspection, struct position **positions, int timeout_ms);
-/* Sets committed. */
+/* Sets committed; faults as positions_fetch_committed. */
 int inspection_committed(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms,
 			 struct fault *fault) MUST_CHECK;
-/* Sets low and high; fails if one of them cannot be had. */
+/* Sets low and high. FAULT_WAIT: a partition's leader did not answer. */
 int inspection_ends(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
-/* Whether a producer of that transactional.id can be initialised, which ends what one of this name left pending. */
+/* Initialises a producer of that transactional.id, which ends a transaction that an earlier one left pending. FAULT_WAIT: it
+ * cannot be initialised within timeout_ms. */
 int inspection_begin_transactions(const struct config *config, const char *transactional_id, int timeout_ms,
 				  struct fault *fault) MUST_CHECK;
 

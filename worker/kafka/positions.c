@@ -1,12 +1,13 @@
 #include "worker/kafka/positions.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdio.h>
+
+#include <librdkafka/rdkafka.h>
 
 #include "worker/base/log.h"
 #include "worker/kafka/kafka.h"
 
-#define ALONE_MS 300 /* for one partition, after the look at all of them has failed */
+#define ALONE_MS 300 /* for one partition, after the request for all has failed */
 
 int positions_fetch_committed(struct rd_kafka_s *rk, const char *topic, struct position *positions, size_t n, int timeout_ms,
 			      struct fault *fault)
@@ -18,7 +19,7 @@ int positions_fetch_committed(struct rd_kafka_s *rk, const char *topic, struct p
 		rd_kafka_topic_partition_list_add(list, topic, positions[i].partition);
 	err = rd_kafka_committed(rk, list, timeout_ms);
 	for (size_t i = 0; i < n && !err; i++) {
-		/* An offset of a transaction that is still pending comes as an error of the partition alone. */
+		/* An offset of a pending transaction comes as an error of that partition alone. */
 		err = list->elems[i].err;
 		positions[i].committed = list->elems[i].offset >= 0 ? list->elems[i].offset : OFFSET_NONE;
 	}
@@ -28,8 +29,9 @@ int positions_fetch_committed(struct rd_kafka_s *rk, const char *topic, struct p
 	return 0;
 }
 
-/* First and last stable offsets of partitions, asked for in one go; what is not answered is unknown. Not by
- * rd_kafka_query_watermark_offsets: it overlooks its time-out when a leader hangs (2.0.2). The error of the whole, if any. */
+/* Sets the first and last stable offsets of partitions, one request for each; a partition without an answer is unknown.
+ * rd_kafka_query_watermark_offsets is not used: it overlooks its time-out when a leader hangs (2.0.2). Returns the error of a
+ * whole request, if any. */
 static rd_kafka_resp_err_t find_ends(rd_kafka_t *rk, const char *topic, struct position *positions, size_t n, int timeout_ms)
 {
 	static const int64_t wanted[] = { RD_KAFKA_OFFSET_BEGINNING, RD_KAFKA_OFFSET_END };
@@ -65,7 +67,7 @@ int positions_find_ends(struct rd_kafka_s *rk, const char *topic, struct positio
 
 void positions_find_ends_patiently(struct rd_kafka_s *rk, const char *topic, struct position *positions, size_t n, int timeout_ms)
 {
-	if (find_ends(rk, topic, positions, n, timeout_ms)) /* one that hangs spoils it for all */
+	if (find_ends(rk, topic, positions, n, timeout_ms)) /* one leader that hangs fails the request for all */
 		for (size_t i = 0; i < n; i++)
 			(void)find_ends(rk, topic, &positions[i], 1, ALONE_MS);
 	for (size_t i = 0; i < n; i++)
@@ -91,8 +93,8 @@ int positions_count_partitions(struct rd_kafka_s *rk, const char *name, int time
 	return count;
 }
 
-int positions_look(const struct config *config, char *cluster_id, size_t size, struct position *position, int timeout_ms,
-		struct fault *fault)
+int positions_query(const struct config *config, char *cluster_id, size_t size, struct position *position, int timeout_ms,
+		    struct fault *fault)
 {
 	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_ADMIN, fault);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TRANSPORT;

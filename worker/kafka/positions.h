@@ -1,5 +1,5 @@
-/* Where the partitions of a topic stand: what the group has committed, and the first and last offsets that a read_committed
- * consumer finds. Asked of the brokers, in one request for all partitions where that goes. */
+/* Positions in the partitions of a topic: the group's committed offset, and the first and last offsets that a read_committed
+ * consumer finds. One request asks for all partitions where that is possible. */
 #ifndef POSITIONS_H
 #define POSITIONS_H
 
@@ -11,24 +11,24 @@
 
 struct rd_kafka_s;
 
-/* All of them take n positions with their partitions set, and wait at most timeout_ms for an answer. */
+/* All functions wait at most timeout_ms for an answer. Those that take n positions need their partitions set. */
 
 /* Sets committed, asked as the group of rk. FAULT_RETRY: an offset is not stable (a transaction is pending), or the coordinator
  * did not answer. */
 int positions_fetch_committed(struct rd_kafka_s *rk, const char *topic, struct position *positions, size_t n, int timeout_ms,
 			      struct fault *fault) MUST_CHECK;
-/* Sets low, high and unknown. FAULT_WAIT: none was answered. */
+/* Sets low, high and unknown. FAULT_WAIT: the request for all was not answered. */
 int positions_find_ends(struct rd_kafka_s *rk, const char *topic, struct position *positions, size_t n, int timeout_ms,
 			struct fault *fault) MUST_CHECK;
-/* The same, each alone if all together fail; what is unknown is logged. */
+/* The same, for each partition alone if the request for all fails; partitions that stay unknown are logged. */
 void positions_find_ends_patiently(struct rd_kafka_s *rk, const char *topic, struct position *positions, size_t n, int timeout_ms);
 
-/* Partitions of a topic; 0: not known. */
+/* The number of a topic's partitions; 0: not known. */
 int positions_count_partitions(struct rd_kafka_s *rk, const char *topic, int timeout_ms);
 
-/* A look from outside of the group: the cluster's id (into size bytes) and the ends of one partition of the commands topic.
- * FAULT_WAIT: no answer. */
-int positions_look(const struct config *config, char *cluster_id, size_t size, struct position *position, int timeout_ms,
-		   struct fault *fault) MUST_CHECK;
+/* Makes a client outside of the group and asks for the cluster's id (copied into size bytes) and the ends of one partition of
+ * the commands topic. FAULT_WAIT: no answer. */
+int positions_query(const struct config *config, char *cluster_id, size_t size, struct position *position, int timeout_ms,
+		    struct fault *fault) MUST_CHECK;
 
 #endif

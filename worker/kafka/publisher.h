@@ -1,7 +1,7 @@
 /* The transactional producer of one lane: results, dead letters and the batch's offsets become visible together or not at
- * all. Every transactional call that timed out, or whose request was sent again while an earlier copy was unanswered, makes
- * the producer unusable (protocol.txt, rule 5 of the fence): a new one with the same transactional.id gets a new epoch and
- * fences what may still be on its way. */
+ * all. A transactional call that timed out, or whose request was sent again while an earlier copy was unanswered, makes the
+ * producer unusable (protocol.txt, rule 5 of the fence). A new producer with the same transactional.id gets a new epoch and
+ * fences the requests that may still be on their way. */
 #ifndef PUBLISHER_H
 #define PUBLISHER_H
 
@@ -9,10 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "schemas/record.h"
 #include "worker/base/arena.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
-#include "schemas/record.h"
 
 struct publisher;
 struct codec;
@@ -20,10 +20,11 @@ struct rd_kafka_consumer_group_metadata_s;
 
 /* Makes the producer; publisher_init must succeed before anything is published. */
 struct publisher *publisher_new(const struct config *config, const char *transactional_id, struct fault *fault) MUST_CHECK;
-void publisher_free(struct publisher *publisher); /* accepts NULL; drops what is in flight */
+void publisher_free(struct publisher *publisher); /* accepts NULL; drops the records in flight */
 
-/* Gets the producer its epoch, ending a predecessor's transaction, and looks for its two topics. FAULT_RETRY: not within
- * timeout_ms, call again. FAULT_WAIT: a topic is missing or barred to us, call again. FAULT_REBUILD. */
+/* Gets the producer its epoch, which ends a predecessor's transaction, and checks that its two topics exist. FAULT_RETRY: not
+ * within timeout_ms; call again. FAULT_WAIT: a topic is missing or barred to us; call again. FAULT_REBUILD: make a new
+ * producer. */
 int publisher_init(struct publisher *publisher, int timeout_ms, struct fault *fault) MUST_CHECK;
 
 struct batch_offset {
@@ -45,16 +46,16 @@ struct publication {
 int publisher_publish(struct publisher *publisher, struct codec *codec, const struct publication *publication, struct arena *arena,
 		   struct fault *fault) MUST_CHECK;
 
-/* After success: the producer must be made anew all the same, because a request was sent twice. */
+/* Whether the producer must be made anew in spite of success, because a request was sent twice. */
 bool publisher_is_spent(const struct publisher *publisher);
 
-/* Another producer took this transactional.id. */
+/* Whether another producer took this transactional.id. */
 bool publisher_was_fenced(const struct publisher *publisher);
 
-/* Ends the transaction that a producer which is gone left behind, by taking its transactional.id for a moment. */
+/* Ends the transaction that a dead producer left pending, by taking its transactional.id for a moment. */
 int publisher_end_transaction(const struct config *config, const char *transactional_id, int timeout_ms, struct fault *fault) MUST_CHECK;
 
-/* What a transactional call's error asks for. Exposed for its test. */
+/* The fault kind for a transactional call's error. Exposed for its test. */
 enum fault_kind publisher_classify(bool fatal, bool requires_abort, bool retriable, int code);
 
 #endif

@@ -1,8 +1,9 @@
 #include "worker/kafka/queue.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <librdkafka/rdkafka.h>
 
 #include "worker/base/must.h"
 

@@ -17,11 +17,11 @@
 #define HEADERS_BYTES 100000   /* of a dead letter, on top of its value */
 #define BROKER_MESSAGE_BYTES 1048588 /* Kafka's default of max.message.bytes */
 
-/* One topic setting that matters. */
+/* A required setting of a topic. */
 struct rule {
 	const char *name, *why;
 	char value[24];
-	bool at_least;   /* a number, more is as good, and -1 is without limit */
+	bool at_least;   /* value is a number; a larger one is as good, and -1 is without limit */
 	bool check_only; /* not set on creation: the default is right, and some services refuse it */
 };
 
@@ -38,8 +38,8 @@ struct cluster {
 	rd_kafka_t *rk;
 	rd_kafka_queue_t *queue;
 	const struct rd_kafka_metadata *metadata;
-	char why[256]; /* the last thing a broker connection failed of */
-	bool hopeless; /* trying on makes no sense */
+	char why[256]; /* the last error of a broker connection */
+	bool hopeless; /* another try makes no sense: TLS or authentication failed */
 	struct findings *findings;
 	struct topic topics[TOPICS];
 };
@@ -55,7 +55,7 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 	cluster->hopeless |= err == RD_KAFKA_RESP_ERR__AUTHENTICATION || err == RD_KAFKA_RESP_ERR__SSL;
 }
 
-/* All topics are asked for: asking for one by name may create it. */
+/* Asks for all topics: a request for one by name may create it. */
 static int cluster_fetch_metadata(struct cluster *cluster, const char *brokers, struct fault *fault)
 {
 	int64_t end_ms = clock_monotonic_ms() + TOPICS_TIMEOUT_MS;
@@ -116,7 +116,7 @@ static void add_word(struct topic *topic, const char *name, const char *word, co
 	snprintf(rule->value, sizeof rule->value, "%s", word);
 }
 
-/* What each topic must be like (schemas/README.md, "Topics and keys"). */
+/* The requirements of each topic (schemas/README.md, "Topics and keys"). */
 static void want_topics(struct cluster *cluster, const struct config *config, int replication)
 {
 	struct topic *commands = &cluster->topics[0], *results = &cluster->topics[1], *dead_letters = &cluster->topics[2];
@@ -163,7 +163,7 @@ static int replication_of(const struct rd_kafka_metadata_topic *found)
 	return least;
 }
 
-/* What a replication of 0 stands for. */
+/* The replication that the caller's 0 stands for. */
 static int usual_replication(const struct cluster *cluster)
 {
 	return cluster->metadata->broker_cnt < 3 ? cluster->metadata->broker_cnt : 3;
@@ -254,7 +254,7 @@ static rd_kafka_event_t *await(struct cluster *cluster, const char *what, struct
 	return NULL;
 }
 
-/* Says what the topics found are like and where that differs. */
+/* Adds the settings of the topics found, and where they differ from the requirements. */
 static int compare_topics(struct cluster *cluster, struct fault *fault)
 {
 	rd_kafka_ConfigResource_t *asked[TOPICS];

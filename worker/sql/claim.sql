@@ -1,4 +1,4 @@
--- Takes over partitions: epoch + 1, or a new row. No row comes back for a partition of another consumer group.
+-- Claims partitions: epoch + 1, or a new row. No row comes back for a partition of another consumer group.
 -- $1 cluster, $2 topic, $3 consumer group, $4 transactional.id, $5 partitions
 INSERT INTO partition_owner AS o (cluster_id, topic, partition, group_id, epoch, transactional_id)
 SELECT $1::text, $2::text, p, $3::text, 1, $4::text FROM unnest($5::int[]) AS p ORDER BY p

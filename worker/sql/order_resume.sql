@@ -1,5 +1,5 @@
--- Records an order to resume a partition and gives it to this consumer group. The new epoch fences whoever works on it at
--- this moment, so that the order is seen at once.
+-- Records an order to resume a partition and gives it to this consumer group. The new epoch fences the worker that
+-- runs it at this moment, so that the order is found at once.
 -- $1 cluster, $2 topic, $3 partition, $4 consumer group, $5 from, $6 who
 WITH before AS (
 	SELECT o.group_id, o.confirmed_offset FROM partition_owner AS o

@@ -1,4 +1,4 @@
-/* The SQL texts built in: worker/sql/NAME.sql as sql_NAME, schemas/sql/NNN-name.sql as migrations[]. */
+/* The built-in SQL texts: worker/sql/NAME.sql as sql_NAME, schemas/sql/NNN-name.sql as migrations[]. */
 #ifndef SQL_H
 #define SQL_H
 
@@ -15,8 +15,8 @@ extern const size_t migration_count;
 extern const char sql_lock[];         /* locks the rate limits of a batch */
 extern const char sql_execute[];      /* the set-based statement */
 extern const char sql_written[];      /* whether a command's draft is there */
-extern const char sql_claim[];        /* takes partitions over */
-extern const char sql_unblock[];      /* ends what holds partitions back */
+extern const char sql_claim[];        /* claims partitions */
+extern const char sql_unblock[];      /* ends sessions that hold partitions' rows */
 extern const char sql_order_resume[]; /* records an order to resume */
 
 #endif

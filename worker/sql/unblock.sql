@@ -1,7 +1,8 @@
--- Ends the sessions that hold these partitions' rows while they wait for their client: a worker that was stopped, or cut
--- off, while it was sending a batch, or before it read an answer that is larger than the sockets hold. The partitions are
--- another's by now, so that batch is void. No time-out of PostgreSQL's would end it: idle_in_transaction_session_timeout
--- begins behind a pipeline, not within, and no other is looked at while an answer is written. Answers how many.
+-- Ends the sessions that hold these partitions' rows while they wait for their client. The client is a worker that was
+-- stopped, or cut off, while it sent a batch, or before it read an answer that is larger than the sockets hold. Another worker
+-- owns the partitions by now, so that batch is void. No time-out of PostgreSQL ends such a session:
+-- idle_in_transaction_session_timeout begins behind a pipeline, not within, and no other one is checked while an answer is
+-- written. Returns the number of sessions.
 -- $1 cluster, $2 topic, $3 consumer group, $4 partitions
 SELECT count(pg_terminate_backend(s.pid))
 FROM (
