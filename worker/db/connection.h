@@ -41,7 +41,7 @@ int connection_run(struct connection *connection, const char *sql, struct fault 
 int connection_ask(struct connection *connection, const char *sql, char *buf, size_t size, struct fault *fault) MUST_CHECK;
 int connection_prepare(struct connection *connection, const char *name, const char *sql, struct fault *fault) MUST_CHECK;
 
-/* Queues a prepared statement (NULL: the text sql, without parameters) and writes what the socket takes. Does not wait. */
+/* Queues a prepared statement (NULL: the text sql, without parameters) and tries to write it. Does not wait. */
 int connection_send(struct connection *connection, const char *prepared, const char *sql, const struct params *params, struct fault *fault) MUST_CHECK;
 /* Writes the queue out and asks the server for its answers so far, without ending the pipeline. */
 int connection_flush(struct connection *connection, struct fault *fault) MUST_CHECK;

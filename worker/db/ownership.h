@@ -1,4 +1,4 @@
-/* partition_owner: who owns a partition, and up to which offset its results are published (protocol.txt, THE FENCE). One row
+/* partition_owner: who owns a partition, and below which offset its results are published (protocol.txt, THE FENCE). One row
  * per partition and cluster. Faults as worker/db/session.h says; FAULT_FENCED: our epoch is gone. */
 #ifndef OWNERSHIP_H
 #define OWNERSHIP_H
