@@ -508,4 +508,36 @@ static inline int reset_arena(void **state)
 
 #define STORE_TEST(f) cmocka_unit_test_teardown(f, reset_arena)
 
+static inline void assert_fault(const struct fault *fault, enum fault_kind kind, const char *sqlstate)
+{
+	if (fault->kind != kind || strcmp(fault->sqlstate, sqlstate) != 0)
+		fail_msg("wanted %s %s, got %s %s: %s", fault_kind_name(kind), sqlstate, fault_kind_name(fault->kind), fault->sqlstate,
+			 fault->msg);
+}
+
+static inline void assert_fails(struct job *job, enum fault_kind kind, const char *sqlstate)
+{
+	struct fault fault;
+
+	assert_int_equal(try_execute(&job, 1, &fault), -1);
+	assert_fault(&fault, kind, sqlstate);
+	assert_null(job->result.data);
+	assert_null(job->result.error_code);
+	assert_int_equal(job->result.processed_at_ms, 0);
+}
+
+static inline void assert_not_written(const struct job *job)
+{
+	assert_string_equal(draft_of(job), "");
+}
+
+static inline void reconnect(void)
+{
+	struct fault fault;
+
+	if (session_connect(fx.session, &fault) < 0)
+		fail_msg("%s", fault.msg);
+	claim_again();
+}
+
 #endif

@@ -1,0 +1,220 @@
+/* Partitions in PostgreSQL: the fence, claims, orders to resume. */
+#include "store_fixture.h"
+
+/* ---- the fence ---- */
+
+static void test_stale_epoch_writes_nothing(void **state)
+{
+	struct job *job = COMMAND(.trace = "stale");
+	struct session *other = open_session("group", NULL);
+	struct claim claim;
+
+	(void)state;
+	claim_partition(other, 0, &claim);
+	assert_true(claim.epoch == fx.claim.epoch + 1);
+	assert_fails(job, FAULT_FENCED, "CD001");
+	assert_true(session_connected(fx.session));
+	assert_not_written(job);
+	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 0"), "-1");
+	session_free(other);
+	claim_again();
+	assert_created(execute_one(job));
+}
+
+static void test_every_partition_of_a_batch_is_fenced(void **state)
+{
+	struct claim claims[3] = { { .partition = 7 }, { .partition = 5 }, { .partition = 6 } };
+	struct fence_partition partitions[3];
+	struct fence fence = { "cluster", "commands", partitions, 3 };
+	struct job *job = COMMAND(.trace = "several");
+	struct fault fault;
+
+	(void)state;
+	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", claims, 3, &fault), 0);
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(claims[i].epoch == 1 && claims[i].confirmed_offset == OFFSET_NONE && claims[i].resume_from == RESUME_NONE);
+		assert_false(claims[i].refused);
+		partitions[i] = (struct fence_partition){ 5 + (int)i, 1, 10 * (int)i };
+	}
+	assert_int_equal(execute(fx.session, &fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), 0);
+	assert_string_equal(ask("SELECT string_agg(confirmed_offset::text, ' ' ORDER BY partition) FROM partition_owner "
+				"WHERE partition BETWEEN 5 AND 7"), "0 10 20");
+	partitions[2].epoch = 2;
+	partitions[0].start_offset = 1000;
+	job = COMMAND(.trace = "several-2");
+	assert_int_equal(execute(fx.session, &fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), -1);
+	assert_fault(&fault, FAULT_FENCED, "CD001");
+	assert_not_written(job);
+	partitions[2] = (struct fence_partition){ 8, 1, 0 }; /* never claimed */
+	assert_int_equal(execute(fx.session, &fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), -1);
+	assert_fault(&fault, FAULT_FENCED, "CD001");
+	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 5"), "0");
+}
+
+static void test_claims_say_what_they_found(void **state)
+{
+	struct session_settings settings = settings_of("group");
+	struct waiter polling = { wait_with_poll, NULL };
+	struct session *second;
+	struct claim claim = { .partition = 0 };
+	struct fault fault;
+
+	(void)state;
+	execute_one(COMMAND());
+	settings.transactional_id = "group.instance.1";
+	second = session_new(&settings, &polling);
+	assert_int_equal(session_connect(second, &fault), 0);
+	assert_int_equal(ownership_claim(second, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_int_equal(claim.confirmed_offset, 100);
+	assert_string_equal(claim.previous_transactional_id, "group.instance.0");
+	claim = (struct claim){ .partition = 0 };
+	assert_int_equal(ownership_claim(second, "cluster", "other-topic", &claim, 1, &fault), 0);
+	assert_true(claim.epoch == 1 && claim.previous_transactional_id[0] == '\0');
+	session_free(second);
+	claim_again();
+}
+
+static void test_another_consumer_group_is_refused(void **state)
+{
+	struct session *other = open_session("other-group", NULL);
+	struct claim claims[2] = { { .partition = 0 }, { .partition = 40 } };
+	struct fault fault;
+
+	(void)state;
+	assert_int_equal(ownership_claim(other, "cluster", "commands", claims, 2, &fault), 0);
+	assert_true(claims[0].refused && !claims[1].refused);
+	assert_string_equal(claims[0].other_group, "group");
+	assert_created(execute_one(COMMAND())); /* our epoch still holds */
+	session_free(other);
+}
+
+/* A claim waits for the batch in flight: it returns after the batch has ended, and the batch is not disturbed. */
+static void test_claim_waits_for_the_batch(void **state)
+{
+	PGconn *batch = connect_to(fx.super);
+	struct session *other = open_session("group", NULL);
+	struct claim claim = { .partition = 0 };
+	struct fault fault;
+	char sql[256];
+
+	(void)state;
+	run_on(batch, "BEGIN");
+	snprintf(sql, sizeof sql, "SELECT partition_fence('cluster', 'commands', 'group', '{0}', '{%lld}', '{100}')",
+		 (long long)fx.claim.epoch);
+	run_on(batch, sql);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), -1);
+	assert_fault(&fault, FAULT_RETRY, "55P03");
+	assert_true(session_connected(other));
+	run_on(batch, "COMMIT");
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_true(claim.epoch == fx.claim.epoch + 1);
+	PQfinish(batch);
+	session_free(other);
+	claim_again();
+}
+
+/* A worker that was stopped while it was sending its batch: no time-out of the server's ends its transaction. */
+static void test_claim_ends_a_stuck_pipeline(void **state)
+{
+	PGconn *stuck = connect_to(fx.worker);
+	struct session *other = open_session("group", NULL);
+	struct claim claim = { .partition = 0 };
+	struct fault fault;
+	char sql[256];
+
+	(void)state;
+	snprintf(sql, sizeof sql, "SELECT partition_fence('cluster', 'commands', 'group', '{0}', '{%lld}', '{100}')",
+		 (long long)fx.claim.epoch);
+	assert_true(PQenterPipelineMode(stuck) && PQsendQueryParams(stuck, "BEGIN", 0, NULL, NULL, NULL, NULL, 0) &&
+		    PQsendQueryParams(stuck, sql, 0, NULL, NULL, NULL, NULL, 0) && PQsendFlushRequest(stuck) && PQflush(stuck) == 0);
+	clock_sleep_ms(200);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), -1);
+	assert_int_equal(fault.kind, FAULT_RETRY);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_true(claim.epoch == fx.claim.epoch + 1);
+	PQfinish(stuck);
+	session_free(other);
+	claim_again();
+}
+
+static void test_confirming_outside_of_a_batch(void **state)
+{
+	struct session *other = open_session("group", NULL);
+	struct claim claim;
+	struct fault fault;
+
+	(void)state;
+	fx.partition.start_offset = 321;
+	assert_int_equal(ownership_confirm(fx.session, &fx.fence, &fault), 0);
+	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE topic = 'commands' AND partition = 0"), "321");
+	claim_partition(other, 0, &claim);
+	fx.partition.start_offset = 322;
+	assert_int_equal(ownership_confirm(fx.session, &fx.fence, &fault), -1);
+	assert_fault(&fault, FAULT_FENCED, "CD001");
+	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE topic = 'commands' AND partition = 0"), "321");
+	session_free(other);
+	reconnect();
+}
+
+static void test_a_claim_in_flight_stops_the_batch(void **state)
+{
+	PGconn *claimant = connect_to(fx.super);
+	struct job *job = COMMAND();
+
+	(void)state;
+	run_on(claimant, "BEGIN");
+	run_on(claimant, "UPDATE partition_owner SET epoch = epoch + 1 WHERE topic = 'commands' AND partition = 0");
+	assert_fails(job, FAULT_WAIT, "55P03"); /* at the fence a lock timeout is nobody's command */
+	assert_false(session_connected(fx.session));
+	run_on(claimant, "COMMIT");
+	PQfinish(claimant);
+	assert_not_written(job);
+	reconnect();
+}
+
+static void test_orders_to_resume(void **state)
+{
+	struct session *other = open_session("other-group", NULL);
+	int32_t partitions[] = { 0, 20, 21 };
+	struct claim claim = { .partition = 20 }, taken;
+	struct fault fault;
+
+	(void)state;
+	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 0);
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 20, RESUME_EARLIEST, "ann@desk", &fault), 0);
+	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 1);
+	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_int_equal(claim.resume_from, RESUME_EARLIEST);
+	assert_int_equal(ownership_resumed(fx.session, "cluster", "commands", &claim, 17, &fault), 0);
+	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 0);
+	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 20"), "17");
+	/* It passes to whoever ordered, fences the owner at once, and is recorded. */
+	assert_int_equal(ownership_order_resume(other, "cluster", "commands", 20, 4711, "bob", &fault), 0);
+	assert_int_equal(ownership_resumed(fx.session, "cluster", "commands", &claim, 18, &fault), -1);
+	assert_fault(&fault, FAULT_FENCED, "");
+	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_true(claim.refused);
+	claim_partition(other, 20, &taken);
+	assert_int_equal(taken.resume_from, 4711);
+	assert_string_equal(ask("SELECT string_agg(concat_ws(' ', group_id, previous_group_id, previous_confirmed_offset, resume_from, "
+				"ordered_by), '; ' ORDER BY id) FROM partition_resumes WHERE partition = 20"),
+			    "group -2 ann@desk; other-group group 17 4711 bob");
+	session_free(other);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		STORE_TEST(test_stale_epoch_writes_nothing),
+		STORE_TEST(test_every_partition_of_a_batch_is_fenced),
+		STORE_TEST(test_claims_say_what_they_found),
+		STORE_TEST(test_another_consumer_group_is_refused),
+		STORE_TEST(test_claim_waits_for_the_batch),
+		STORE_TEST(test_claim_ends_a_stuck_pipeline),
+		STORE_TEST(test_confirming_outside_of_a_batch),
+		STORE_TEST(test_a_claim_in_flight_stops_the_batch),
+		STORE_TEST(test_orders_to_resume),
+	};
+
+	return run_store_tests("ownership", tests, COUNT(tests));
+}
