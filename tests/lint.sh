@@ -108,41 +108,24 @@ ours() { find .ci Makefile README.md worker schemas producer tests deploy -type 
 verdict 'nothing is left to do' "$(ours | xargs grep -nwE 'TO''DO|FIX''ME|X''XX|HA''CK')"
 verdict 'no blanks at the ends of lines' "$(ours | grep -v '\.md$' | xargs grep -nE '[[:blank:]]+$')"
 verdict 'shell scripts parse' "$(for script in $(ours | grep '\.sh$'); do sh -n "$script" 2>&1; done)"
-verdict 'functions of at most 80 lines' "$(sources | grep '\.c$' | xargs awk '
+function_lengths() {
+	sources | grep '\.c$' | xargs awk '
 	/^[{]$/ { start = FNR }
-	/^[}]$/ && start { if (FNR - start > 81) print FILENAME ":" start ": " FNR - start - 1 " lines"; start = 0 }')"
-
-# --- programs -------------------------------------------------------------------------------------------------------
-
-# What is called is what deploy/deps.sh installs. Debian tells what it has without: elsewhere nobody knows.
-undeclared_programs() { ours | grep -E '(\.sh|\.py|/run|^Makefile)$' | xargs python3 tests/programs.py 2>&1; }
-
-# The check above, on a script of each kind: what of absent-1 to absent-12 it does not find, or finds beside them.
-unfound_programs() {
-	folder=$(mktemp -d) || return
-	cat >"$folder/a.sh" <<-'END'
-	x=$(absent-1 | sed s/absent/x/) && echo "$(absent-2 "$x")" absent
-	case $x in absent) absent-3 ;; esac
-	echo absent | xargs -n 1 -P "$x" absent-4
-	FOO=absent sh -c 'sleep 1; absent-5' # absent
-	find . -exec absent-6 {} +
-	ours() { env FOO=absent timeout 5 "${ABSENT:-absent-7}"; }
-	cat <<-EOT
-	absent $(absent-8)
-	EOT
-	ours absent
-	END
-	printf 'FOO = absent-10\nBAR = $(shell absent-9 $(absent))\nall: absent\n\t@x=1 $(FOO) $$x absent\n' >"$folder/Makefile"
-	printf 'import subprocess, absent_11\nx = ["absent-12", "absent"]\nsubprocess.run(x)\n' >"$folder/a.py"
-	python3 tests/programs.py "$folder/a.sh" "$folder/Makefile" "$folder/a.py" | grep -o 'absent[-_0-9]*' >"$folder/found"
-	seq 12 | sed 's/^/absent-/; s/-11/_11/' | diff - "$folder/found"
-	rm -rf "$folder"
+	/^[}]$/ && start { print FNR - start - 1, FILENAME ":" start; start = 0 }'
+}
+long_files() {
+	ours | grep -E '\.(c|h|py|sh|sql|pml|java)$' | while read -r file; do
+		lines=$(wc -l <"$file")
+		if [ "$lines" -gt 600 ] && ! sed 30q "$file" | grep -qi 'longer than 600 lines'; then
+			echo "$file: $lines lines, and its head gives no reason (longer than 600 lines: ...)"
+		fi
+	done
 }
 
-if command -v dpkg-query >/dev/null; then
-	verdict 'every program that is called is one that deploy/deps.sh installs' "$(undeclared_programs)"
-	verdict 'a program that is called and not installed is found' "$(unfound_programs 2>&1)"
-fi
+verdict 'functions of at most 60 lines' "$(function_lengths | awk '$1 > 60 { print $2 ": " $1 " lines" }')"
+verdict 'the median function has at most 15 lines' "$(function_lengths | sort -n |
+	awk '{ length_of[NR] = $1 } END { if (length_of[int((NR + 1) / 2)] > 15) print length_of[int((NR + 1) / 2)] " lines" }')"
+verdict 'files of at most 600 lines, or a reason in their heads' "$(long_files)"
 
 # --- documents ------------------------------------------------------------------------------------------------------
 

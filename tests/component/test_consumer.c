@@ -1,5 +1,6 @@
 /* The consumer against a cluster that rebalances, hangs, cuts and refuses. Joining a mock group takes three seconds, so every
- * test's consumer joins at once, each in a group of its own. */
+ * test's consumer joins at once, each in a group of its own. For
+ * that they share one program, which is longer than 600 lines. */
 #include "component.h"
 
 #include <pthread.h>

@@ -3,6 +3,9 @@
  *
  *   fault-proxy [-p] CONTROL_SOCKET kafka|pg:LISTEN_PORT:TARGET...
  *
+ * Longer than 600 lines: both protocols, the rules and the forwarding work on one table of connections, and the program is
+ * compiled from this file alone, without anything of the product.
+ *
  * Listens on 127.0.0.1; TARGET is host:port or the path of a Unix socket. Ends on SIGTERM and SIGINT; with -p also when
  * the thread that started it ends. The control socket appears last, when all ports are open.
  *

@@ -6,6 +6,8 @@ Each mutant plays the scene that shows it, in a small world of its own each time
 has the violation that its patch foretells. A scene leads up to one moment and waits for events; one that was disturbed,
 by a machine that is too slow, is played again.
 
+Longer than 600 lines: a scene for each mutant, on one stage.
+
 Environment:
   MUTANTS=NAMES    only these
   ROUNDS=N         a mutant that was not caught in so many rounds survives [5]

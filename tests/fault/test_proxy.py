@@ -1,5 +1,6 @@
 """fault-proxy between small clients and servers of this test's own: what each action does to each side, and which message
-it is that sets it off. BUILD and CAMPAIGN_TEST_VARIANT say whose fault-proxy it is, as in the system tests."""
+it is that sets it off. BUILD and CAMPAIGN_TEST_VARIANT say whose fault-proxy it is, as in the system tests.
+Longer than 600 lines: one pair of small clients and servers serves all tests."""
 
 import contextlib
 import hashlib

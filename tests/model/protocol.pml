@@ -2,23 +2,25 @@
  * as it likes. A pause is any delay between two steps; a worker whose partition has moved on goes on until something tells
  * it. The verdict of the outside state is free each time a command is judged: a conflict may come and go.
  *
+ * Longer than 600 lines: spin takes one model from one file.
+ *
  * Steps bear the names of the code's failpoints (dashes are underscores):
  *
  *   restart                        lane.c ensure_clients: publisher_init (InitProducerId), consumer_new (a new member)
  *   join, revoke                   consumer.c on_rebalance, lane.c step
- *   claim_before, claim_after      takeover.c claim, store.c store_claim, sql/claim.sql
- *   positions                      takeover.c end_predecessors, fetch_positions; partition.c partition_start
+ *   claim_before, claim_after      takeover.c claim, ownership.c ownership_claim, sql/claim.sql
+ *   positions                      takeover.c end_predecessors, fetch_positions; start.c partition_start
  *   check_before, check_after      takeover.c check, consumer.c consumer_check; start
- *   poll, decode                   lane.c step, batch.c batch_fetch; takeover.c takeover_tend (confirm, recommit)
- *   begin ... commit_after         execute.c execute_range, store.c store_send, store_receive; partition_fence() of the schema
- *   ktx_begin ... endtxn_after     publisher.c publisher_publish; watch.c sees requests that were sent twice
- *   batch_end                      lane.c settle, advance, ensure_publisher (publisher_is_spent); the outcome of the batch ahead
+ *   poll, decode                   lane.c step, batch.c batch_fill; takeover.c takeover_maintain (confirm, recommit)
+ *   begin ... commit_after         executor.c execute_range, execution.c execution_send, execution_receive; partition_fence() of the schema
+ *   ktx_begin ... endtxn_after     publisher.c publisher_publish; inflight.c sees requests that were sent twice
+ *   batch_end                      lane.c publish_executed, advance, ensure_publisher (publisher_is_spent); the outcome of the batch ahead
  *   start_over                     lane.c recover
- *   close                          lane.c ensure_consumer (consumer_broken), consumer.c consumer_free
+ *   close                          lane.c ensure_consumer (consumer_is_finished), consumer.c consumer_free
  *
  * One batch may be ahead: while one is executed and not yet published, the next is fetched and its pipeline sent (begin
- * with n > 0; execute.c execute_send). Session is what PostgreSQL makes of it meanwhile, in its own time. The outcome is
- * received when Kafka has committed (batch_end), or before the worker starts over (execute.c execute_abandon).
+ * with n > 0; executor.c executor_send). Session is what PostgreSQL makes of it meanwhile, in its own time. The outcome is
+ * received when Kafka has committed (batch_end), or before the worker starts over (executor.c executor_abandon).
  *
  * Epochs and generations are kept as what is ever asked of them, whether a worker's own is still the present one. So nothing
  * counts up, and faults need no limit for the search to end. Left out: several partitions (but for what a member that has

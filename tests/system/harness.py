@@ -1,5 +1,5 @@
 """The system tests' tools: Apache Kafka and PostgreSQL as real servers, workers as processes, and for every test a world
-of its own: topics, consumer group, database.
+of its own: topics, consumer group, database. Longer than 600 lines: servers, worlds, workers and programs stand on each other.
 
 Environment: CAMPAIGN_TEST_VARIANT (build variant of the worker: test), CAMPAIGN_TEST_DIR (where servers and logs live; a
 temporary folder), CAMPAIGN_TEST_BROKERS and CAMPAIGN_TEST_PGENV (servers that run already: host:port, and the env file

@@ -1,5 +1,7 @@
 """PostgreSQL at its worst: away, cut off in the middle of a COMMIT, broken for everybody, broken for one command, locked by
-others, changed by others. What the worker promises is checked on the whole history each time (World.verify)."""
+others, changed by others. What the worker promises is checked on the whole history each time (World.verify).
+
+Longer than 600 lines: the tests share a server that they break, and each other's ways to break it."""
 
 import collections
 import contextlib

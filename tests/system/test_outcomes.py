@@ -2,6 +2,7 @@
 
 What is expected is put together here a second time, from the contract and not from the worker's code. One worker and one
 world serve all tests of this file; each uses traceIds of its own and waits for the answers to its own records.
+That is why the file is longer than 600 lines.
 """
 
 import datetime

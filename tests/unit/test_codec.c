@@ -1,4 +1,5 @@
-/* Framings, writer schemas older and newer, round trips, and every hostile record. SEED=<n> repeats the random part. */
+/* Framings, writer schemas older and newer, round trips, and every hostile record. SEED=<n> repeats the random part.
+ * Longer than 600 lines: all of it is put together with the same builder of bytes and schemas. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
