@@ -24,9 +24,10 @@ sources() { find worker schemas producer -name '*.[ch]' | sort; }
 # Downward only: a line is a layer and the modules in it, below come those they may build on. Modules joined by + are one
 # and may include each other; others of one layer may not.
 layers='
-10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/must worker/base/offsets worker/base/waiter
-11 worker/base/log worker/base/failpoint
-12 worker/base/config
+10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/must worker/base/offsets worker/base/waiter worker/base/distance
+11 worker/base/log worker/base/failpoint worker/base/properties
+12 worker/base/settings worker/base/kafka_log
+13 worker/base/config worker/base/config_text
 19 schemas/types
 20 schemas/command
 21 schemas/record

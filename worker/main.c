@@ -13,6 +13,7 @@
 #include "worker/check.h"
 #include "worker/base/clock.h"
 #include "worker/base/config.h"
+#include "worker/base/config_text.h"
 #include "worker/lane.h"
 #include "worker/base/log.h"
 #include "worker/resume.h"
@@ -196,7 +197,7 @@ static bool parse_number(const char *text, long long least, long long most, long
 
 static int usage_error(const char *what, const char *value)
 {
-	const char *nearest = value && strncmp(value, "--", 2) == 0 ? config_nearest(FOR_WORKER, value + 2) : NULL;
+	const char *nearest = value && strncmp(value, "--", 2) == 0 ? setting_nearest(FOR_WORKER, value + 2) : NULL;
 
 	fprintf(stderr, "campaign-worker: %s%s%s", what, value ? ": " : "", value ? value : "");
 	if (nearest)
