@@ -1,12 +1,50 @@
-/* Fetch, decode, and the rules that need no database: what is ready becomes a batch of jobs. */
-#include <stdio.h>
+#include "worker/batch.h"
+
+#include <stdlib.h>
 #include <string.h>
 
-#include "schemas/codec.h"
 #include "worker/base/failpoint.h"
-#include "worker/kafka/consumer.h"
-#include "worker/lane_parts.h"
 #include "worker/base/log.h"
+#include "worker/base/must.h"
+
+#define ARENA_KEEP ((size_t)4 * 1024 * 1024)
+
+void batch_init(struct batch *batch, size_t count_max)
+{
+	*batch = (struct batch){ .arena = arena_new(ARENA_KEEP), .trace_slots = 16 };
+	batch->jobs = must(calloc(count_max, sizeof *batch->jobs));
+	batch->order = must(calloc(count_max, sizeof *batch->order));
+	while (batch->trace_slots < 2 * count_max)
+		batch->trace_slots *= 2;
+	batch->traces = must(calloc(batch->trace_slots, sizeof *batch->traces));
+}
+
+void batch_destroy(struct batch *batch)
+{
+	arena_free(batch->arena);
+	free(batch->jobs);
+	free(batch->order);
+	free(batch->offsets);
+	free(batch->fences);
+	free(batch->traces);
+}
+
+void batch_resize(struct batch *batch, size_t partitions)
+{
+	free(batch->offsets);
+	free(batch->fences);
+	batch->offsets = must(calloc(partitions + 1, sizeof *batch->offsets));
+	batch->fences = must(calloc(partitions + 1, sizeof *batch->fences));
+	batch_clear(batch);
+}
+
+void batch_clear(struct batch *batch)
+{
+	arena_reset(batch->arena);
+	batch->count = batch->bytes = batch->offset_count = 0;
+}
+
+/* ---- the rules that need no database ---- */
 
 /* Header traceId, the last one if it is well-formed: so that even bytes that do not decode can be answered. */
 static const char *header_trace_id(const struct record *record, struct arena *arena)
@@ -49,21 +87,21 @@ static bool key_is(const struct record *record, const char *account_group_id)
 	       memcmp(record->key, account_group_id, record->key_size) == 0;
 }
 
-static void judge(struct lane *lane, struct batch *batch, struct job *job)
+/* Rules 0 and 1 (protocol.txt). */
+static void validate(struct codec *codec, struct arena *arena, struct job *job)
 {
 	const struct record *record = &job->record;
-	struct duplicate_command *command = arena_alloc(batch->arena, sizeof *command);
+	struct duplicate_command *command = arena_alloc(arena, sizeof *command);
 	struct fault fault;
 	enum reason reason;
 	const char *details;
-	struct arena *arena = batch->arena;
 
 	job->command = &command->head;
 	job->result.command_topic = record->topic;
 	job->result.command_partition = record->partition;
 	job->result.command_offset = record->offset;
 	job->result.command_timestamp_ms = record->timestamp_ms;
-	if (codec_decode_command(lane->codec, record->value, record->value_size, arena, command, &reason, &fault) < 0) {
+	if (codec_decode_command(codec, record->value, record->value_size, arena, command, &reason, &fault) < 0) {
 		refuse_without_trace(job, reason, arena_strndup(arena, fault.msg, strlen(fault.msg)), arena);
 		return;
 	}
@@ -91,25 +129,25 @@ static uint32_t hash_text(uint32_t hash, const char *text)
 }
 
 /* Adds a job's (account group, trace); false if the batch has it already. */
-static bool add_trace(struct lane *lane, const struct batch *batch, size_t index)
+static bool add_trace(struct batch *batch, size_t index)
 {
 	const struct command_head *command = batch->jobs[index].command;
-	size_t mask = lane->trace_slots - 1, slot = hash_text(hash_text(2166136261u, command->account_group_id), command->trace_id);
+	size_t mask = batch->trace_slots - 1, slot = hash_text(hash_text(2166136261u, command->account_group_id), command->trace_id);
 
-	for (slot &= mask; lane->traces[slot]; slot = (slot + 1) & mask) {
-		const struct command_head *other = batch->jobs[lane->traces[slot] - 1].command;
+	for (slot &= mask; batch->traces[slot]; slot = (slot + 1) & mask) {
+		const struct command_head *other = batch->jobs[batch->traces[slot] - 1].command;
 
 		if (strcmp(other->trace_id, command->trace_id) == 0 &&
 		    strcmp(other->account_group_id, command->account_group_id) == 0)
 			return false;
 	}
-	lane->traces[slot] = (uint32_t)index + 1;
+	batch->traces[slot] = (uint32_t)index + 1;
 	return true;
 }
 
-static void warn_if_misplaced(const struct lane *lane, const struct record *record)
+static void warn_if_misplaced(const struct consumer *consumer, const struct record *record)
 {
-	int count = consumer_partition_count(lane->consumer);
+	int count = consumer_partition_count(consumer);
 
 	if (count > 0 && record->key && murmur2_positive(record->key, record->key_size) % (uint32_t)count != (uint32_t)record->partition)
 		log_warn("misplaced_key", "a record does not lie where murmur2 of its key says: the publisher's partitioner differs from "
@@ -117,58 +155,75 @@ static void warn_if_misplaced(const struct lane *lane, const struct record *reco
 			 "topic", record->topic, "partition", LOG_INT(record->partition), "offset", LOG_INT(record->offset));
 }
 
-/* What the fence confirms is what is published: while the batch before this one is not, that is where it began. */
-static void note_offset(struct lane *lane, struct batch *batch, const struct record *record)
+/* The fence confirms what is published: while the batch before this one is not, that is where it began. */
+static void add_partition(struct batch *batch, size_t place, const struct fence_partition *partition)
 {
-	struct batch_offset *offset = batch->offsets;
-	size_t i;
+	struct batch_offset *offset = batch->offsets + place;
+	struct fence_partition *fence = batch->fences + place;
 
-	for (i = 0; i < batch->offset_count && offset[i].partition < record->partition; i++)
-		;
-	if (i == batch->offset_count || offset[i].partition != record->partition) {
-		struct partition *partition = lane_find_partition(lane, record->partition);
-
-		memmove(&offset[i + 1], &offset[i], (batch->offset_count - i) * sizeof *offset);
-		memmove(&batch->fences[i + 1], &batch->fences[i], (batch->offset_count - i) * sizeof *batch->fences);
-		batch->fences[i] = (struct fence_partition){ record->partition, partition->epoch, partition->start };
-		batch->offset_count++;
-	}
-	offset[i] = (struct batch_offset){ record->partition, record->offset + 1 };
+	memmove(offset + 1, offset, (batch->offset_count - place) * sizeof *offset);
+	memmove(fence + 1, fence, (batch->offset_count - place) * sizeof *fence);
+	*fence = *partition;
+	batch->offset_count++;
 }
 
-void batch_clear(struct batch *batch)
+/* The consumer gives out records of running partitions only. */
+static const struct fence_partition *find_partition(const struct batch_source *source, int32_t id)
 {
-	arena_reset(batch->arena);
-	batch->count = batch->bytes = batch->offset_count = 0;
+	const struct fence_partition *partition = source->partitions, *end = partition + source->partition_count;
+
+	while (partition < end && partition->partition != id)
+		partition++;
+	must_be(partition < end);
+	return partition;
 }
 
-void batch_fill(struct lane *lane, struct batch *batch)
+static void add_offset(struct batch *batch, const struct batch_source *source, const struct record *record)
+{
+	size_t i = 0;
+
+	while (i < batch->offset_count && batch->offsets[i].partition < record->partition)
+		i++;
+	if (i == batch->offset_count || batch->offsets[i].partition != record->partition)
+		add_partition(batch, i, find_partition(source, record->partition));
+	batch->offsets[i] = (struct batch_offset){ record->partition, record->offset + 1 };
+}
+
+/* The next record; false: there is none, or it is for the next batch. */
+static bool add_record(struct batch *batch, const struct batch_source *source)
+{
+	struct job *job = &batch->jobs[batch->count];
+	const struct record *record = &job->record;
+
+	*job = (struct job){ 0 };
+	if (!consumer_peek(source->consumer, batch->arena, &job->record))
+		return false;
+	if (batch->count > 0 && batch->bytes + arena_used(batch->arena) + record->value_size > source->bytes_max)
+		return false;
+	validate(source->codec, batch->arena, job);
+	if (job->executable && !add_trace(batch, batch->count))
+		return false;
+	warn_if_misplaced(source->consumer, record);
+	add_offset(batch, source, record);
+	consumer_take(source->consumer);
+	batch->order[batch->count++] = job;
+	batch->bytes += record->value_size;
+	return true;
+}
+
+void batch_fill(struct batch *batch, const struct batch_source *source)
 {
 	size_t before = batch->count;
 
-	if (batch->count == 0)
-		memset(lane->traces, 0, lane->trace_slots * sizeof *lane->traces);
-	while (batch->count < lane->sizing.limit) {
-		struct job *job = &batch->jobs[batch->count];
-
-		*job = (struct job){ 0 };
-		if (!consumer_peek(lane->consumer, batch->arena, &job->record))
-			break;
-		if (batch->count > 0 &&
-		    batch->bytes + arena_used(batch->arena) + job->record.value_size > (size_t)lane->config->batch_bytes)
-			break;
-		judge(lane, batch, job);
-		if (job->executable && !add_trace(lane, batch, batch->count))
-			break;
-		warn_if_misplaced(lane, &job->record);
-		note_offset(lane, batch, &job->record);
-		consumer_take(lane->consumer);
-		batch->order[batch->count++] = job;
-		batch->bytes += job->record.value_size;
-	}
+	if (before == 0)
+		memset(batch->traces, 0, batch->trace_slots * sizeof *batch->traces);
+	while (batch->count < source->count_max && add_record(batch, source))
+		;
 	if (batch->count > before)
 		failpoint("decode");
 }
+
+/* ---- log ---- */
 
 static const char *describe_outcome(const struct job *job)
 {

@@ -1,21 +1,25 @@
 #include "worker/lane.h"
 
-#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "worker/assignment.h"
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
-#include "worker/kafka/consumer.h"
-#include "worker/lane_parts.h"
 #include "worker/base/log.h"
+#include "worker/base/must.h"
+#include "worker/batch.h"
+#include "worker/executor.h"
+#include "worker/kafka/consumer.h"
+#include "worker/kafka/publisher.h"
+#include "worker/takeover.h"
+#include "worker/wait.h"
 
 #define FETCH_MS 100         /* longest wait for a first record: also how soon a stop is noticed */
-#define SERVE_MS 100         /* the consumer is served that often while PostgreSQL is waited for */
-#define PAUSE_AFTER_MS 1000  /* such a wait that lasts longer stops the fetching */
-#define COMPLAIN_MS 5000
+#define PAUSE_AFTER_MS 1000  /* a wait for PostgreSQL that lasts longer stops the fetching */
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 2000
 #define BREAKER_PAUSE_MS 1000
@@ -24,173 +28,112 @@
 #define LEAVE_CONFIRM_MS 1000
 #define BROKEN_LEAVE_MS 1000 /* a consumer that is given up: its partitions need not wait for the session time-out */
 #define INIT_MS 1000
+#define CONNECT_MS 5000
 #define ARENA_KEEP ((size_t)4 * 1024 * 1024)
 #define FENCED_LIMIT 10      /* producer fencings within FENCED_WINDOW_MS: somebody else uses our transactional.id */
 #define FENCED_WINDOW_MS (5 * 60 * 1000)
 #define FENCED_WITHOUT_REVOKE 8
-#define BATCHES (sizeof ((struct lane *)0)->batches / sizeof (struct batch))
+#define BATCHES 2
 
-bool lane_is_stopping(const struct lane *lane)
-{
-	return atomic_load(lane->stop);
-}
+struct lane {
+	const struct config *config;
+	int number;
+	char transactional_id[TRANSACTIONAL_ID_SIZE];
 
-void lane_begin_wait(struct lane *lane, bool abandonable)
-{
-	lane->abandonable = abandonable;
-	lane->abandon_at_ms = 0;
-	lane->wait_since_ms = clock_monotonic_ms();
-	lane->next_complaint_ms = lane->wait_since_ms + COMPLAIN_MS;
-}
+	struct consumer *consumer;   /* NULL: to be made, like the next one */
+	struct publisher *publisher;
+	struct store *store;
+	struct codec *codec;
+	struct arena *arena;         /* of one round */
+	bool rejoin;                 /* the consumer is to be made anew */
+	bool publisher_ready;
 
-/* A PostgreSQL that is there and does not answer raises no error. */
-static void complain_if_long(struct lane *lane, int64_t now)
-{
-	char msg[96];
+	struct wait wait;
+	struct assignment assignment;
+	struct takeover takeover;
+	struct executor executor;
+	struct statistics statistics;
 
-	if (now < lane->next_complaint_ms)
-		return;
-	lane->next_complaint_ms = now + COMPLAIN_MS;
-	snprintf(msg, sizeof msg, "PostgreSQL has not answered for %d s", (int)((now - lane->wait_since_ms) / 1000));
-	log_warn("waiting", msg, "lane", LOG_INT(lane->number));
-}
+	/* While Kafka commits one batch, PostgreSQL works on the next. */
+	struct batch batches[BATCHES];
+	struct batch *batch;    /* filled, or executed by PostgreSQL while the other one is filled */
+	struct batch *executed; /* its transaction in PostgreSQL is committed: to be published; NULL: there is none */
 
-static void serve(struct lane *lane)
-{
-	lane->served_at_ms = clock_monotonic_ms();
-	if (lane->consumer == NULL || lane->wait_fault.kind != FAULT_NONE)
-		return;
-	if (lane->served_at_ms - lane->wait_since_ms >= PAUSE_AFTER_MS)
-		consumer_pause(lane->consumer);
-	if (consumer_poll(lane->consumer, 0, &lane->wait_fault) < 0)
-		lane->consumer_broken = true;
-}
+	int failures;           /* since a batch was published, for the back-off */
+	int refusals;           /* since a takeover succeeded: the group or the fence said that we are out */
+	int fenced_count;       /* since fenced_since_ms */
+	int64_t fenced_since_ms;
 
-/* The store's waiter. */
-static int wait_for(void *arg, int fd, short events, int timeout_ms)
+	pthread_mutex_t view_lock; /* of what other threads see of the assignment */
+	struct lane_partition *view;
+	size_t view_count;
+};
+
+/* ---- making and freeing ---- */
+
+static int keep_consumer_alive(void *arg, int64_t waited_ms, struct fault *fault)
 {
 	struct lane *lane = arg;
-	struct pollfd pollfd = { .fd = fd, .events = events };
-	int64_t now;
 
-	if (lane->abandonable && lane_is_stopping(lane))
-		return -1;
-	if (lane->abandon_at_ms > 0 && clock_monotonic_ms() >= lane->abandon_at_ms)
-		return -1;
-	if (timeout_ms < 0 || timeout_ms > SERVE_MS)
-		timeout_ms = SERVE_MS;
-	poll(&pollfd, 1, timeout_ms);
-	now = clock_monotonic_ms();
-	if (now - lane->served_at_ms >= SERVE_MS)
-		serve(lane);
-	if (fd >= 0)
-		complain_if_long(lane, now);
-	return 0;
+	if (lane->consumer == NULL)
+		return 0;
+	if (waited_ms >= PAUSE_AFTER_MS)
+		consumer_pause(lane->consumer);
+	return consumer_poll(lane->consumer, 0, fault);
 }
 
-void lane_pause(struct lane *lane, int64_t ms)
+static uint64_t get_serial(void *arg)
 {
-	int64_t until = clock_monotonic_ms() + ms;
-	uint64_t serial = lane->consumer ? consumer_serial(lane->consumer) : 0;
+	const struct lane *lane = arg;
 
-	lane_begin_wait(lane, true);
-	while (clock_monotonic_ms() < until && wait_for(lane, -1, 0, (int)(until - clock_monotonic_ms())) == 0)
-		if (lane->consumer && consumer_serial(lane->consumer) != serial)
-			break;
+	return lane->consumer ? consumer_serial(lane->consumer) : 0;
 }
 
-struct partition *lane_find_partition(struct lane *lane, int32_t id)
+static struct store *make_store(struct lane *lane)
 {
-	for (size_t i = 0; i < lane->partition_count; i++)
-		if (lane->partitions[i].id == id)
-			return &lane->partitions[i];
-	return NULL;
-}
-
-static int prepare(struct lane *lane, struct fault *fault)
-{
+	const struct config *config = lane->config;
 	char application[64];
 	struct store_settings settings = {
-		.database = lane->config->database,
+		.database = config->database,
 		.application = application,
-		.group = lane->config->group,
+		.group = config->group,
 		.transactional_id = lane->transactional_id,
-		.lock_timeout_ms = lane->config->lock_timeout_ms,
-		.statement_timeout_ms = lane->config->statement_timeout_ms,
-		.idle_in_transaction_ms = lane->config->lock_timeout_ms,
-		.connect_timeout_ms = 5000,
-		.audience_leads_max = lane->config->audience_leads_max,
+		.lock_timeout_ms = config->lock_timeout_ms,
+		.statement_timeout_ms = config->statement_timeout_ms,
+		.idle_in_transaction_ms = config->lock_timeout_ms,
+		.connect_timeout_ms = CONNECT_MS,
+		.audience_leads_max = config->audience_leads_max,
 	};
-	struct waiter waiter = { wait_for, lane };
+	struct waiter waiter = { wait_for_socket, &lane->wait };
 
-	snprintf(application, sizeof application, "campaign-worker %.30s.%d", lane->config->instance, lane->number);
-	lane->codec = codec_new(lane->config->schemas, fault);
-	if (lane->codec == NULL)
-		return -1;
-	lane->store = store_new(&settings, &waiter);
-	return 0;
-}
-
-static void make_batch(struct batch *batch, size_t size)
-{
-	batch->arena = arena_new(ARENA_KEEP);
-	batch->jobs = calloc(size, sizeof *batch->jobs);
-	batch->order = calloc(size, sizeof *batch->order);
-	if (batch->jobs == NULL || batch->order == NULL)
-		abort();
-}
-
-static void free_batch(struct batch *batch)
-{
-	arena_free(batch->arena);
-	free(batch->jobs);
-	free(batch->order);
-	free(batch->offsets);
-	free(batch->fences);
-}
-
-void lane_size_batches(struct lane *lane, size_t partitions)
-{
-	for (size_t i = 0; i < BATCHES; i++) {
-		struct batch *batch = &lane->batches[i];
-
-		free(batch->offsets);
-		free(batch->fences);
-		batch->offsets = calloc(partitions + 1, sizeof *batch->offsets);
-		batch->fences = calloc(partitions + 1, sizeof *batch->fences);
-		if (batch->offsets == NULL || batch->fences == NULL)
-			abort();
-		batch_clear(batch);
-	}
+	snprintf(application, sizeof application, "campaign-worker %.30s.%d", config->instance, lane->number);
+	return store_new(&settings, &waiter);
 }
 
 struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop, struct fault *fault)
 {
-	struct lane *lane = calloc(1, sizeof *lane);
-	size_t batch = (size_t)config->batch;
+	struct lane *lane = must(calloc(1, sizeof *lane));
+	const struct keep_alive keep_alive = { keep_consumer_alive, get_serial, lane };
 
-	if (lane == NULL)
-		abort();
 	lane->config = config;
 	lane->number = number;
-	lane->stop = stop;
+	pthread_mutex_init(&lane->view_lock, NULL);
 	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
-	breaker_init(&lane->breaker, config->breaker);
-	sizing_init(&lane->sizing, batch, config->batch_ms);
 	lane->arena = arena_new(ARENA_KEEP);
+	lane->store = make_store(lane);
+	wait_init(&lane->wait, stop, number, &keep_alive);
+	assignment_init(&lane->assignment, config->commands, config->group);
+	executor_init(&lane->executor, lane->store, &lane->wait, &lane->statistics, config);
+	lane->takeover = (struct takeover){ .config = config, .transactional_id = lane->transactional_id, .store = lane->store,
+					    .wait = &lane->wait, .assignment = &lane->assignment, .arena = lane->arena };
 	for (size_t i = 0; i < BATCHES; i++)
-		make_batch(&lane->batches[i], batch);
+		batch_init(&lane->batches[i], (size_t)config->batch);
 	lane->batch = &lane->batches[0];
-	for (lane->trace_slots = 16; lane->trace_slots < 2 * batch;)
-		lane->trace_slots *= 2;
-	lane->traces = calloc(lane->trace_slots, sizeof *lane->traces);
-	if (lane->traces == NULL)
-		abort();
-	if (prepare(lane, fault) < 0) {
-		lane_free(lane);
-		return NULL;
-	}
-	return lane;
+	lane->codec = codec_new(config->schemas, fault);
+	if (lane->codec)
+		return lane;
+	lane_free(lane);
+	return NULL;
 }
 
 void lane_free(struct lane *lane)
@@ -202,19 +145,60 @@ void lane_free(struct lane *lane)
 	store_free(lane->store);
 	codec_free(lane->codec);
 	arena_free(lane->arena);
+	assignment_clear(&lane->assignment);
 	for (size_t i = 0; i < BATCHES; i++)
-		free_batch(&lane->batches[i]);
-	free(lane->traces);
-	free(lane->partitions);
+		batch_destroy(&lane->batches[i]);
+	pthread_mutex_destroy(&lane->view_lock);
+	free(lane->view);
 	free(lane);
+}
+
+/* ---- what other threads see ---- */
+
+const struct statistics *lane_statistics(const struct lane *lane)
+{
+	return &lane->statistics;
+}
+
+/* Copies the assignment to where other threads read it. */
+static void show_assignment(struct lane *lane)
+{
+	const struct assignment *assignment = &lane->assignment;
+
+	pthread_mutex_lock(&lane->view_lock);
+	if (assignment->count != lane->view_count) {
+		free(lane->view);
+		lane->view = must(calloc(assignment->count + 1, sizeof *lane->view));
+		lane->view_count = assignment->count;
+	}
+	for (size_t i = 0; i < assignment->count; i++) {
+		const struct partition *partition = &assignment->partitions[i];
+
+		lane->view[i] = (struct lane_partition){ partition->id, assignment_state_name(partition->state), partition->start };
+	}
+	pthread_mutex_unlock(&lane->view_lock);
+}
+
+size_t lane_partitions(struct lane *lane, struct lane_partition *partitions, size_t max)
+{
+	size_t n;
+
+	pthread_mutex_lock(&lane->view_lock);
+	n = lane->view_count;
+	for (size_t i = 0; i < n && i < max; i++)
+		partitions[i] = lane->view[i];
+	pthread_mutex_unlock(&lane->view_lock);
+	return n;
 }
 
 /* ---- making what is not there ---- */
 
 static void drop_publisher_if_broken(struct lane *lane, const struct fault *fault)
 {
-	if (publisher_was_fenced(lane->publisher))
+	if (publisher_was_fenced(lane->publisher)) {
 		lane->fenced_count++;
+		statistics_add(&lane->statistics, COUNT_FENCINGS, 1);
+	}
 	if (fault->kind == FAULT_REBUILD) {
 		publisher_free(lane->publisher);
 		lane->publisher = NULL;
@@ -235,6 +219,7 @@ static int ensure_publisher(struct lane *lane, struct fault *fault)
 		lane->publisher = publisher_new(lane->config, lane->transactional_id, fault);
 		if (lane->publisher == NULL)
 			return -1;
+		statistics_add(&lane->statistics, COUNT_PRODUCERS, 1);
 	}
 	if (!lane->publisher_ready && publisher_init(lane->publisher, INIT_MS, fault) < 0) {
 		drop_publisher_if_broken(lane, fault);
@@ -246,28 +231,31 @@ static int ensure_publisher(struct lane *lane, struct fault *fault)
 
 static int ensure_consumer(struct lane *lane, struct fault *fault)
 {
-	if (lane->consumer_broken) {
+	if (lane->consumer && (lane->rejoin || consumer_is_finished(lane->consumer))) {
 		consumer_free(lane->consumer, BROKEN_LEAVE_MS);
 		lane->consumer = NULL;
-		lane->consumer_broken = false;
 	}
+	lane->rejoin = false;
 	if (lane->consumer)
 		return 0;
-	lane->serial = 0;
-	lane->partition_count = lane->halted_count = 0;
-	lane->wait_fault.kind = FAULT_NONE;
-	lane->consumer = consumer_new(lane->config, lane->number, fault);
-	return lane->consumer ? 0 : -1;
+	assignment_clear(&lane->assignment);
+	lane->wait.fault.kind = FAULT_NONE;
+	lane->consumer = lane->takeover.consumer = consumer_new(lane->config, lane->number, fault);
+	if (lane->consumer == NULL)
+		return -1;
+	statistics_add(&lane->statistics, COUNT_CONSUMERS, 1);
+	return 0;
 }
 
 static int ensure_store(struct lane *lane, struct fault *fault)
 {
 	if (store_connected(lane->store))
 		return 0;
-	lane->serial = 0;
-	lane_begin_wait(lane, true);
+	assignment_drop(&lane->assignment);
+	wait_begin(&lane->wait, true, clock_monotonic_ms());
 	if (store_connect(lane->store, fault) < 0)
 		return -1;
+	statistics_add(&lane->statistics, COUNT_CONNECTIONS, 1);
 	log_info("database_connected", "connected to PostgreSQL", "lane", LOG_INT(lane->number));
 	return 0;
 }
@@ -288,11 +276,11 @@ static int ensure_clients(struct lane *lane, struct fault *fault)
 
 static int check_assignment(const struct lane *lane, struct fault *fault)
 {
-	if (lane->wait_fault.kind != FAULT_NONE) {
-		*fault = lane->wait_fault;
+	if (lane->wait.fault.kind != FAULT_NONE) {
+		*fault = lane->wait.fault;
 		return -1;
 	}
-	if (consumer_serial(lane->consumer) != lane->serial)
+	if (consumer_serial(lane->consumer) != lane->assignment.serial)
 		return fault_set(fault, FAULT_FENCED, "partitions moved while a batch was in hand: it is dropped, its new owner answers it");
 	return 0;
 }
@@ -319,27 +307,46 @@ static int publish(struct lane *lane, struct batch *batch, struct fault *fault)
 
 static void advance(struct lane *lane, const struct batch *batch)
 {
-	for (size_t i = 0; i < batch->offset_count; i++) {
-		struct partition *partition = lane_find_partition(lane, batch->offsets[i].partition);
+	int64_t now_ms = clock_monotonic_ms();
 
-		if (partition)
-			partition->start = batch->offsets[i].next;
-	}
-	breaker_published(&lane->breaker);
-	takeover_note_progress(lane);
+	for (size_t i = 0; i < batch->offset_count; i++)
+		assignment_advance(&lane->assignment, batch->offsets[i].partition, batch->offsets[i].next, now_ms);
+	breaker_published(&lane->executor.breaker);
 	lane->failures = 0;
+	show_assignment(lane);
+}
+
+static void count_batch(struct lane *lane, const struct batch *batch)
+{
+	struct statistics *statistics = &lane->statistics;
+	int64_t now_ms = clock_wall_ms();
+
+	for (size_t i = 0; i < batch->count; i++) {
+		const struct job *job = &batch->jobs[i];
+
+		statistics_add(statistics, job->result.success ? COUNT_ACCEPTED : COUNT_REFUSED, job->answerable);
+		statistics_add(statistics, COUNT_DEAD_LETTERS, job->dead_letter);
+		if (job->record.timestamp_ms >= 0)
+			statistics_observe(statistics, HISTOGRAM_LATENCY, 1000 * (now_ms - job->record.timestamp_ms));
+	}
+	statistics_add(statistics, COUNT_COMMANDS, batch->count);
+	statistics_add(statistics, COUNT_BATCHES, 1);
+	statistics_observe(statistics, HISTOGRAM_BATCH, (int64_t)batch->count);
 }
 
 /* Publishes the executed batch, and is done with it. */
-static int settle(struct lane *lane, struct fault *fault)
+static int publish_executed(struct lane *lane, struct fault *fault)
 {
 	struct batch *batch = lane->executed;
-	int64_t begun_us = clock_monotonic_us();
+	int64_t begun_us = clock_monotonic_us(), taken_us;
 
 	if (publish(lane, batch, fault) < 0)
 		return -1;
-	sizing_note_kafka(&lane->sizing, clock_monotonic_us() - begun_us);
+	taken_us = clock_monotonic_us() - begun_us;
+	sizing_observe_kafka(&lane->executor.sizing, taken_us);
+	statistics_observe(&lane->statistics, HISTOGRAM_PUBLISH, taken_us);
 	batch_log(batch);
+	count_batch(lane, batch);
 	advance(lane, batch);
 	consumer_release(lane->consumer, batch->count);
 	batch_clear(batch);
@@ -348,40 +355,64 @@ static int settle(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
+static bool something_is_due(const struct lane *lane)
+{
+	return takeover_is_due(&lane->takeover, clock_monotonic_ms());
+}
+
 /* While a batch is in hand, the next one may be begun. */
 static bool may_go_ahead(const struct lane *lane)
 {
-	return !lane_is_stopping(lane) && store_connected(lane->store);
+	return !wait_is_stopping(&lane->wait) && store_connected(lane->store);
 }
 
 static bool is_worth_it(const struct lane *lane)
 {
-	return sizing_overlaps(&lane->sizing, lane->batch->count + consumer_waiting(lane->consumer)) || failpoint_always_ahead();
+	size_t ready = lane->batch->count + consumer_waiting(lane->consumer);
+
+	return sizing_overlaps(&lane->executor.sizing, ready) || failpoint_always_ahead();
+}
+
+static void fill(struct lane *lane, struct batch *batch)
+{
+	struct fence_partition *partitions = arena_array(lane->arena, lane->assignment.count + 1, sizeof *partitions);
+	const struct batch_source source = {
+		.consumer = lane->consumer,
+		.codec = lane->codec,
+		.partitions = partitions,
+		.partition_count = assignment_fences(&lane->assignment, partitions),
+		.count_max = lane->executor.sizing.limit,
+		.bytes_max = (size_t)lane->config->batch_bytes,
+	};
+
+	batch_fill(batch, &source);
 }
 
 static bool send_batch(struct lane *lane)
 {
+	struct batch *batch = lane->batch;
+	struct fence fence = { lane->assignment.cluster_id, lane->assignment.topic, batch->fences, 0 };
+
 	if (lane->executed && !(may_go_ahead(lane) && is_worth_it(lane)))
 		return false;
-	if (lane->executed == NULL || !takeover_is_due(lane))
-		batch_fill(lane, lane->batch);
-	if (lane->batch->count == 0)
+	if (lane->executed == NULL || !something_is_due(lane))
+		fill(lane, batch);
+	if (batch->count == 0)
 		return false;
 	failpoint("poll");
-	execute_send(lane);
+	fence.count = batch->offset_count;
+	executor_send(&lane->executor, &fence, batch->order, batch->count, batch->arena);
 	return true;
 }
 
 /* Not if something has to be done that needs empty hands. */
 static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *fault)
 {
-	if (!may_go_ahead(lane) || takeover_is_due(lane))
+	if (!may_go_ahead(lane) || something_is_due(lane))
 		return 0;
-	if (consumer_has_room(lane->consumer) && consumer_poll(lane->consumer, 0, fault) < 0) {
-		lane->consumer_broken = true;
+	if (consumer_has_room(lane->consumer) && consumer_poll(lane->consumer, 0, fault) < 0)
 		return -1;
-	}
-	batch_fill(lane, batch);
+	fill(lane, batch);
 	return 0;
 }
 
@@ -391,14 +422,18 @@ static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *faul
 static int run_batches(struct lane *lane, struct fault *fault)
 {
 	struct batch *batch = lane->batch, *other = batch == &lane->batches[0] ? &lane->batches[1] : &lane->batches[0];
+	int64_t begun_us = clock_monotonic_us();
 	bool sent = send_batch(lane);
 
-	if (lane->executed && settle(lane, fault) < 0)
+	if (lane->executed && publish_executed(lane, fault) < 0)
 		return -1;
+	if (!sent && (wait_is_stopping(&lane->wait) || batch->count > 0))
+		return 0;
 	if (!sent)
-		return lane_is_stopping(lane) || batch->count > 0 ? 0 : takeover_tend(lane, fault);
-	if (fill_ahead(lane, other, fault) < 0 || execute_batch(lane, fault) < 0)
+		return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
+	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)
 		return -1;
+	statistics_observe(&lane->statistics, HISTOGRAM_EXECUTE, clock_monotonic_us() - begun_us);
 	lane->executed = batch;
 	lane->batch = other;
 	return 0;
@@ -406,7 +441,7 @@ static int run_batches(struct lane *lane, struct fault *fault)
 
 static void drop_batches(struct lane *lane)
 {
-	execute_abandon(lane);
+	executor_abandon(&lane->executor);
 	if (lane->consumer)
 		consumer_release_all(lane->consumer);
 	lane->executed = NULL;
@@ -423,7 +458,25 @@ static int poll_consumer(struct lane *lane, struct fault *fault)
 		return 0;
 	if (consumer_poll(lane->consumer, idle ? FETCH_MS : 0, fault) < 0)
 		return -1;
-	lane->served_at_ms = clock_monotonic_ms();
+	wait_polled(&lane->wait, clock_monotonic_ms());
+	return 0;
+}
+
+static int take_over(struct lane *lane, struct fault *fault)
+{
+	const int32_t *ids;
+	size_t n = consumer_partitions(lane->consumer, &ids);
+
+	drop_batches(lane);
+	assignment_take(&lane->assignment, consumer_serial(lane->consumer), ids, n);
+	for (size_t i = 0; i < BATCHES; i++)
+		batch_resize(&lane->batches[i], n);
+	if (takeover_run(&lane->takeover, fault) < 0)
+		return -1;
+	if (n > 0)
+		lane->refusals = 0;
+	statistics_add(&lane->statistics, COUNT_TAKEOVERS, 1);
+	show_assignment(lane);
 	return 0;
 }
 
@@ -431,14 +484,10 @@ static int step(struct lane *lane, struct fault *fault)
 {
 	if (ensure_clients(lane, fault) < 0)
 		return -1;
-	if (consumer_resume(lane->consumer, fault) < 0 || poll_consumer(lane, fault) < 0) {
-		lane->consumer_broken = true;
+	if (consumer_resume(lane->consumer, fault) < 0 || poll_consumer(lane, fault) < 0)
 		return -1;
-	}
-	if (lane->executed == NULL && consumer_serial(lane->consumer) != lane->serial) {
-		drop_batches(lane);
-		return takeover_run(lane, fault);
-	}
+	if (lane->executed == NULL && consumer_serial(lane->consumer) != lane->assignment.serial)
+		return take_over(lane, fault);
 	if (check_assignment(lane, fault) < 0)
 		return -1;
 	return run_batches(lane, fault);
@@ -457,11 +506,6 @@ static int64_t backoff_ms(int failures)
 	return ms / 2 + rand() % (ms / 2 + 1);
 }
 
-static bool is_breakers(const struct lane *lane, const struct fault *fault)
-{
-	return lane->breaker.open && fault->kind == FAULT_WAIT && strcmp(fault->sqlstate, lane->breaker.cause) == 0;
-}
-
 static void log_fault(const struct lane *lane, const struct fault *fault)
 {
 	static const char *const events[] = {
@@ -470,17 +514,15 @@ static void log_fault(const struct lane *lane, const struct fault *fault)
 	};
 
 	log_event(fault->kind == FAULT_FENCED || fault->kind == FAULT_RETRY ? LEVEL_WARN : LEVEL_ERROR,
-		  is_breakers(lane, fault) ? "breaker_open" : events[fault->kind], fault->msg, "lane", LOG_INT(lane->number), "sqlstate",
-		  fault->sqlstate[0] ? fault->sqlstate : NULL, (char *)0);
+		  executor_is_breakers(&lane->executor, fault) ? "breaker_open" : events[fault->kind], fault->msg, "lane",
+		  LOG_INT(lane->number), "sqlstate", fault->sqlstate[0] ? fault->sqlstate : NULL, (char *)0);
 }
 
 /* Two workers of one name would fence each other for ever. */
-static bool is_fenced_too_often(struct lane *lane)
+static bool is_fenced_too_often(struct lane *lane, int64_t now_ms)
 {
-	int64_t now = clock_monotonic_ms();
-
-	if (now - lane->fenced_since_ms > FENCED_WINDOW_MS) {
-		lane->fenced_since_ms = now;
+	if (now_ms - lane->fenced_since_ms > FENCED_WINDOW_MS) {
+		lane->fenced_since_ms = now_ms;
 		lane->fenced_count = 0;
 	}
 	if (lane->fenced_count < FENCED_LIMIT)
@@ -490,6 +532,13 @@ static bool is_fenced_too_often(struct lane *lane)
 	return true;
 }
 
+static int64_t pause_ms(const struct lane *lane, const struct fault *fault)
+{
+	if (lane->executor.breaker.open)
+		return BREAKER_PAUSE_MS;
+	return fault->kind == FAULT_FENCED ? FENCED_PAUSE_MS : backoff_ms(lane->failures);
+}
+
 /* Drops what is in hand and makes the next round start over. -1: give up. */
 static int recover(struct lane *lane, const struct fault *fault)
 {
@@ -497,23 +546,24 @@ static int recover(struct lane *lane, const struct fault *fault)
 	if (fault->kind == FAULT_STOP)
 		return 0;
 	log_fault(lane, fault);
-	if (fault->kind == FAULT_FATAL || is_fenced_too_often(lane))
+	if (fault->kind == FAULT_FATAL || is_fenced_too_often(lane, clock_monotonic_ms()))
 		return -1;
+	statistics_add(&lane->statistics, COUNT_BATCHES_DROPPED, 1);
 	lane->failures++;
-	lane->serial = 0;
-	breaker_dropped(&lane->breaker);
+	assignment_drop(&lane->assignment);
+	breaker_dropped(&lane->executor.breaker);
 	if (fault->kind == FAULT_FENCED && ++lane->refusals % FENCED_WITHOUT_REVOKE == 0)
-		lane->consumer_broken = true; /* the group says we are out, and yet no revoke comes: join anew */
+		lane->rejoin = true; /* the group says we are out, and yet no revoke comes */
 	if (lane->consumer)
 		consumer_stop(lane->consumer);
-	lane_pause(lane, lane->breaker.open ? BREAKER_PAUSE_MS : fault->kind == FAULT_FENCED ? FENCED_PAUSE_MS : backoff_ms(lane->failures));
+	wait_pause(&lane->wait, pause_ms(lane, fault));
 	return 0;
 }
 
 static void leave(struct lane *lane)
 {
 	if (lane->consumer) {
-		takeover_confirm_last(lane, LEAVE_CONFIRM_MS);
+		takeover_confirm_last(&lane->takeover, LEAVE_CONFIRM_MS);
 		consumer_stop(lane->consumer);
 	}
 	consumer_free(lane->consumer, LEAVE_MS);
@@ -527,7 +577,7 @@ int lane_run(struct lane *lane)
 	struct fault fault = { 0 };
 	int status = 0;
 
-	while (status == 0 && (lane->executed || !lane_is_stopping(lane))) {
+	while (status == 0 && (lane->executed || !wait_is_stopping(&lane->wait))) {
 		if (step(lane, &fault) < 0)
 			status = recover(lane, &fault);
 		arena_reset(lane->arena);

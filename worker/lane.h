@@ -10,8 +10,11 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "worker/base/config.h"
+#include "worker/base/statistics.h"
 
 struct lane;
 
@@ -21,5 +24,15 @@ void lane_free(struct lane *lane); /* accepts NULL */
 
 /* Runs until *stop; finishes the batch in hand, leaves the group and drops its clients. 0, or -1 if a person must change something (logged). */
 int lane_run(struct lane *lane);
+
+/* What other threads may ask at any time; the lane is not stopped by it. */
+struct lane_partition {
+	int32_t partition;
+	const char *state;  /* "running" ... (assignment.h) */
+	int64_t next_offset; /* results of all offsets below are published */
+};
+const struct statistics *lane_statistics(const struct lane *lane);
+/* Copies at most max of the lane's partitions; returns how many it has. */
+size_t lane_partitions(struct lane *lane, struct lane_partition *partitions, size_t max);
 
 #endif

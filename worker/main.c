@@ -1,149 +1,20 @@
-/* campaign-worker: run, check, migrate, topics, resume. The only file that exits. */
+/* campaign-worker: run, check, migrate, topics, resume. */
 #include <errno.h>
 #include <getopt.h>
-#include <malloc.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "worker/check.h"
-#include "worker/base/clock.h"
 #include "worker/base/config.h"
 #include "worker/base/config_text.h"
-#include "worker/lane.h"
 #include "worker/base/log.h"
 #include "worker/resume.h"
+#include "worker/run.h"
 #include "worker/db/store.h"
 #include "worker/kafka/topics.h"
 
 enum { EXIT_USAGE = 2 };
-
-static atomic_bool stop;
-static atomic_int signals;
-
-static void on_signal(int number)
-{
-	if (atomic_fetch_add(&signals, 1) > 0)
-		_exit(128 + number); /* the second one: at once; what was in hand is delivered again */
-	atomic_store(&stop, true);
-}
-
-static void install_signals(void)
-{
-	struct sigaction act = { .sa_handler = on_signal };
-
-	sigemptyset(&act.sa_mask);
-	sigaction(SIGTERM, &act, NULL);
-	sigaction(SIGINT, &act, NULL);
-	act.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &act, NULL);
-	sigaction(SIGHUP, &act, NULL);
-}
-
-struct worker_thread {
-	struct lane *lane;
-	pthread_t thread;
-	atomic_bool ended;
-	int status;
-};
-
-static void *run_lane(void *arg)
-{
-	struct worker_thread *thread = arg;
-
-	thread->status = lane_run(thread->lane);
-	if (thread->status < 0)
-		atomic_store(&stop, true); /* the others drain; a supervisor starts all anew */
-	atomic_store(&thread->ended, true);
-	return NULL;
-}
-
-static bool all_ended(const struct worker_thread *threads, int n)
-{
-	for (int i = 0; i < n; i++)
-		if (!atomic_load(&threads[i].ended))
-			return false;
-	return true;
-}
-
-/* Waits for the lanes; from the stop on for at most the drain budget: a library call that hangs must not hold the process. */
-static void wait_for_lanes(const struct config *config, const struct worker_thread *threads, int n)
-{
-	int64_t deadline = 0;
-
-	while (!all_ended(threads, n)) {
-		clock_sleep_ms(20);
-		if (!atomic_load(&stop))
-			continue;
-		if (deadline == 0) {
-			deadline = clock_monotonic_ms() + config->drain_ms;
-			log_info("draining", "stopping: the batch in hand is finished, then the group is left");
-		}
-		if (clock_monotonic_ms() >= deadline) {
-			log_error("drain_budget_exceeded", "not drained in time: ending anyway, what was in hand is delivered again",
-				  "drain_ms", LOG_INT(config->drain_ms));
-			_exit(EXIT_FAILURE);
-		}
-	}
-}
-
-static void free_lanes(struct worker_thread *threads, int n)
-{
-	for (int i = 0; i < n; i++)
-		lane_free(threads[i].lane);
-	free(threads);
-}
-
-/* glibc gives each of librdkafka's threads a heap of its own; what one allocates and another frees stays with the first. */
-static void bound_heaps(int lanes)
-{
-#ifdef M_ARENA_MAX
-	mallopt(M_ARENA_MAX, lanes + 1);
-	mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024); /* nothing is mapped, and nothing unmapped, again and again */
-#else
-	(void)lanes;
-#endif
-}
-
-static int command_run(const struct config *config)
-{
-	struct worker_thread *threads = calloc((size_t)config->lanes, sizeof *threads);
-	int status = EXIT_SUCCESS;
-	struct fault fault;
-
-	if (threads == NULL)
-		abort();
-	bound_heaps(config->lanes);
-	install_signals();
-	srand((unsigned)(getpid() ^ clock_wall_ms())); /* jitter: workers must not all come back at once */
-	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",
-		 config->commands, "lanes", LOG_INT(config->lanes));
-	for (int i = 0; i < config->lanes; i++) {
-		threads[i].lane = lane_new(config, i, &stop, &fault);
-		if (threads[i].lane == NULL) {
-			log_error("fatal", fault.msg);
-			free_lanes(threads, config->lanes);
-			return EXIT_FAILURE;
-		}
-	}
-	for (int i = 0; i < config->lanes; i++) {
-		if (pthread_create(&threads[i].thread, NULL, run_lane, &threads[i]) != 0)
-			abort();
-	}
-	wait_for_lanes(config, threads, config->lanes);
-	for (int i = 0; i < config->lanes; i++) {
-		pthread_join(threads[i].thread, NULL);
-		if (threads[i].status < 0)
-			status = EXIT_FAILURE;
-	}
-	free_lanes(threads, config->lanes);
-	log_info("stopped", status == EXIT_SUCCESS ? "drained" : "stopped on an error");
-	return status;
-}
 
 static void say(void *arg, const char *line)
 {
@@ -275,7 +146,7 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	if (argc > 1)
 		return usage_error("not understood", argv[1]);
 	if (strcmp(command, "run") == 0)
-		return command_run(config);
+		return run_lanes(config);
 	if (strcmp(command, "migrate") == 0)
 		return command_migrate(config);
 	if (strcmp(command, "check") == 0)

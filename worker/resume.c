@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/kafka/consumer.h"
+#include "worker/kafka/positions.h"
 #include "worker/db/pg.h"
 #include "worker/db/store.h"
 
@@ -48,14 +48,14 @@ int resume_order(const struct config *config, int32_t partition, int64_t from, v
 {
 	char cluster_id[128], line[512], offset[32] = "earliest";
 	struct position position = { .partition = partition };
-	struct start start;
+	int64_t start;
 
-	if (consumer_look(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
+	if (positions_look(config, cluster_id, sizeof cluster_id, &position, KAFKA_MS, fault) < 0)
 		return -1;
-	start.offset = from == RESUME_EARLIEST ? position.low : from;
-	if (start.offset < position.low || start.offset > position.high)
+	start = from == RESUME_EARLIEST ? position.low : from;
+	if (start < position.low || start > position.high)
 		return fault_set(fault, FAULT_FATAL, "%s [%d] holds offsets %" PRId64 " to %" PRId64 "; %" PRId64 " is not among them",
-				 config->commands, partition, position.low, position.high, start.offset);
+				 config->commands, partition, position.low, position.high, start);
 	if (record(config, cluster_id, partition, from, fault) < 0)
 		return -1;
 	if (from != RESUME_EARLIEST)

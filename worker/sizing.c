@@ -1,6 +1,6 @@
 #include "worker/sizing.h"
 
-#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (README, How fast it is) */
+#define COMMAND_US 100   /* what PostgreSQL takes for a command, about (tests/bench/README.md) */
 #define OVERLAP_US 4000
 
 void sizing_init(struct sizing *sizing, size_t most, int budget_ms)
@@ -11,7 +11,7 @@ void sizing_init(struct sizing *sizing, size_t most, int budget_ms)
 }
 
 /* Down at once, up again by doubling, and not before half of the budget would do: between the two it rests. */
-void sizing_note(struct sizing *sizing, size_t n, int64_t ms)
+void sizing_observe(struct sizing *sizing, size_t n, int64_t ms)
 {
 	if (ms > sizing->budget_ms) {
 		sizing->limit = (size_t)((int64_t)n * sizing->budget_ms / ms);
@@ -22,7 +22,7 @@ void sizing_note(struct sizing *sizing, size_t n, int64_t ms)
 	}
 }
 
-void sizing_note_kafka(struct sizing *sizing, int64_t us)
+void sizing_observe_kafka(struct sizing *sizing, int64_t us)
 {
 	sizing->kafka_us = us;
 }

@@ -18,9 +18,9 @@ struct sizing {
 
 void sizing_init(struct sizing *sizing, size_t most, int budget_ms);
 /* A batch of n commands took PostgreSQL ms. */
-void sizing_note(struct sizing *sizing, size_t n, int64_t ms);
+void sizing_observe(struct sizing *sizing, size_t n, int64_t ms);
 /* Kafka's transaction took us. */
-void sizing_note_kafka(struct sizing *sizing, int64_t us);
+void sizing_observe_kafka(struct sizing *sizing, int64_t us);
 /* Whether n commands that are ready are to be a batch of their own while Kafka commits the one before, rather than wait for
  * that together with those that come meanwhile. */
 bool sizing_overlaps(const struct sizing *sizing, size_t n);

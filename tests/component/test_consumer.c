@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "worker/kafka/consumer.h"
+#include "worker/kafka/positions.h"
 #include "worker/db/store.h"
 
 enum { LEADER = 1, COORDINATOR = 2, HANGING = 3, GOING_DOWN = 4 };
@@ -669,12 +670,12 @@ static void test_looks_from_outside(void **state)
 	char id[128];
 
 	(void)state;
-	assert_int_equal(consumer_look(&configs[FETCHING], id, sizeof id, &position, 3000, &fault), 0);
+	assert_int_equal(positions_look(&configs[FETCHING], id, sizeof id, &position, 3000, &fault), 0);
 	assert_int_equal(strncmp(id, "mockCluster", 11), 0);
 	assert_int_equal(position.low, 0);
 	assert_true(position.high >= RECORDS);
 	position.partition = 99;
-	assert_int_equal(consumer_look(&configs[FETCHING], id, sizeof id, &position, 300, &fault), -1);
+	assert_int_equal(positions_look(&configs[FETCHING], id, sizeof id, &position, 300, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
 }
 
@@ -695,7 +696,7 @@ static void test_leader_that_hangs(void **state)
 		assert_true(positions[0].high >= RECORDS);
 		assert_true(positions[1].unknown);
 	}
-	assert_int_equal(consumer_look(&configs[FETCHING], id, sizeof id, &position, 500, &fault), -1);
+	assert_int_equal(positions_look(&configs[FETCHING], id, sizeof id, &position, 500, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
 	assert_in_range(clock_monotonic_ms() - began, 0, 8000);
 	rd_kafka_mock_broker_set_rtt(cluster.mock, HANGING, -1);

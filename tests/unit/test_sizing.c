@@ -13,7 +13,7 @@ static void test_usual_work_is_not_bounded(void **state)
 	sizing_init(&sizing, 500, 250);
 	assert_int_equal(sizing.limit, 500);
 	for (int i = 0; i < 100; i++) {
-		sizing_note(&sizing, 500, 65);
+		sizing_observe(&sizing, 500, 65);
 		assert_int_equal(sizing.limit, 500);
 	}
 }
@@ -24,13 +24,13 @@ static void test_slow_work_makes_small_batches(void **state)
 
 	(void)state;
 	sizing_init(&sizing, 500, 250);
-	sizing_note(&sizing, 500, 25000);
+	sizing_observe(&sizing, 500, 25000);
 	assert_int_equal(sizing.limit, 5);
-	sizing_note(&sizing, 5, 250);
+	sizing_observe(&sizing, 5, 250);
 	assert_int_equal(sizing.limit, 5);
-	sizing_note(&sizing, 5, 1000);
+	sizing_observe(&sizing, 5, 1000);
 	assert_int_equal(sizing.limit, 1);
-	sizing_note(&sizing, 1, 60000);
+	sizing_observe(&sizing, 1, 60000);
 	assert_int_equal(sizing.limit, 1);
 }
 
@@ -41,10 +41,10 @@ static void test_grows_back(void **state)
 
 	(void)state;
 	sizing_init(&sizing, 10, 250);
-	sizing_note(&sizing, 10, 5000);
+	sizing_observe(&sizing, 10, 5000);
 	assert_int_equal(sizing.limit, 1);
 	for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-		sizing_note(&sizing, sizing.limit, 20);
+		sizing_observe(&sizing, sizing.limit, 20);
 		assert_int_equal(sizing.limit, limits[i]);
 	}
 }
@@ -56,15 +56,15 @@ static void test_rests(void **state)
 
 	(void)state;
 	sizing_init(&sizing, 500, 250);
-	sizing_note(&sizing, 500, 1000);
+	sizing_observe(&sizing, 500, 1000);
 	assert_int_equal(sizing.limit, 125);
-	sizing_note(&sizing, 3, 1);
+	sizing_observe(&sizing, 3, 1);
 	assert_int_equal(sizing.limit, 125);
-	sizing_note(&sizing, 125, 126);
+	sizing_observe(&sizing, 125, 126);
 	assert_int_equal(sizing.limit, 125);
-	sizing_note(&sizing, 125, 250);
+	sizing_observe(&sizing, 125, 250);
 	assert_int_equal(sizing.limit, 125);
-	sizing_note(&sizing, 125, 125);
+	sizing_observe(&sizing, 125, 125);
 	assert_int_equal(sizing.limit, 250);
 }
 
@@ -75,14 +75,14 @@ static void test_begins_a_batch_ahead_where_it_pays(void **state)
 
 	(void)state;
 	sizing_init(&sizing, 500, 250);
-	sizing_note_kafka(&sizing, 6000);
+	sizing_observe_kafka(&sizing, 6000);
 	assert_false(sizing_overlaps(&sizing, 0));
 	assert_false(sizing_overlaps(&sizing, 39));
 	assert_true(sizing_overlaps(&sizing, 40));
-	sizing_note_kafka(&sizing, 60000);
+	sizing_observe_kafka(&sizing, 60000);
 	assert_false(sizing_overlaps(&sizing, 399));
 	assert_true(sizing_overlaps(&sizing, 400));
-	sizing_note_kafka(&sizing, 600000);
+	sizing_observe_kafka(&sizing, 600000);
 	assert_false(sizing_overlaps(&sizing, 499));
 	assert_true(sizing_overlaps(&sizing, 500));
 }
@@ -94,7 +94,7 @@ static void test_begins_no_small_batch_ahead(void **state)
 
 	(void)state;
 	sizing_init(&sizing, 20, 250);
-	sizing_note_kafka(&sizing, 1000);
+	sizing_observe_kafka(&sizing, 1000);
 	assert_false(sizing_overlaps(&sizing, 20));
 	sizing_init(&sizing, 40, 250);
 	assert_true(sizing_overlaps(&sizing, 40));

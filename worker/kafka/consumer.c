@@ -1,18 +1,20 @@
 #include "worker/kafka/consumer.h"
 
 #include <librdkafka/rdkafka.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
+#include "worker/base/must.h"
+#include "worker/kafka/group.h"
 #include "worker/kafka/kafka.h"
+#include "worker/kafka/positions.h"
+#include "worker/kafka/queue.h"
 #include "worker/base/log.h"
 #include "worker/kafka/inflight.h"
-
-#define ALONE_MS 300 /* for one partition, after the look at all of them has failed */
-#define SPARE 16 /* records that come along while there is no room and only the group is served */
 
 struct running {
 	int32_t partition;
@@ -23,8 +25,6 @@ struct running {
 struct consumer {
 	rd_kafka_t *rk;
 	char *topic, *group;
-	int room;           /* records the queue may hold */
-	size_t room_bytes;
 	struct inflight inflight;
 	char *cluster_id;
 	rd_kafka_consumer_group_metadata_t *metadata;
@@ -38,22 +38,15 @@ struct consumer {
 	bool fetching;      /* librdkafka has partitions to fetch */
 	int partition_count;
 
-	rd_kafka_message_t **queue; /* fetched, [0, taken) handed out, [taken, count) waiting */
-	size_t taken, count, bytes;
+	struct queue queue;
 	int beyond;                 /* came without room, and wait */
 	struct fault fatal; /* recorded by callbacks */
+	bool finished;
 };
-
-static void queue_drop_waiting(struct consumer *consumer)
-{
-	while (consumer->count > consumer->taken)
-		rd_kafka_message_destroy(consumer->queue[--consumer->count]);
-	consumer->bytes = 0;
-}
 
 static void forget_running(struct consumer *consumer)
 {
-	queue_drop_waiting(consumer);
+	queue_drop_waiting(&consumer->queue);
 	consumer->running_count = 0;
 	consumer->paused = false;
 }
@@ -63,6 +56,21 @@ static void forget_metadata(struct consumer *consumer)
 	if (consumer->metadata)
 		rd_kafka_consumer_group_metadata_destroy(consumer->metadata);
 	consumer->metadata = NULL;
+}
+
+static int finish(struct consumer *consumer, struct fault *fault, const char *fmt, ...) PRINTF(3, 4);
+
+/* This consumer is given up, and says why. */
+static int finish(struct consumer *consumer, struct fault *fault, const char *fmt, ...)
+{
+	char why[256];
+	va_list ap;
+
+	consumer->finished = true;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	return fault_set(fault, FAULT_REBUILD, "%s", why);
 }
 
 /* The list may be empty; NULL would answer a revoke. */
@@ -76,8 +84,7 @@ static int replace(struct consumer *consumer, const struct running *running, siz
 	err = rd_kafka_assign(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err)
-		return fault_set(fault, FAULT_REBUILD, "cannot assign %zu partitions of %s: %s", n, consumer->topic,
-				 rd_kafka_err2str(err));
+		return finish(consumer, fault, "cannot assign %zu partitions of %s: %s", n, consumer->topic, rd_kafka_err2str(err));
 	consumer->fetching = n > 0;
 	return 0;
 }
@@ -95,11 +102,9 @@ static int assign(struct consumer *consumer, const struct running *running, size
 static void on_assign(struct consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
 	free(consumer->assigned);
-	consumer->assigned = calloc((size_t)list->cnt + 1, sizeof *consumer->assigned);
+	consumer->assigned = must(calloc((size_t)list->cnt + 1, sizeof *consumer->assigned));
 	free(consumer->running);
-	consumer->running = calloc((size_t)list->cnt + 1, sizeof *consumer->running);
-	if (consumer->assigned == NULL || consumer->running == NULL)
-		abort();
+	consumer->running = must(calloc((size_t)list->cnt + 1, sizeof *consumer->running));
 	for (int i = 0; i < list->cnt; i++)
 		consumer->assigned[i] = list->elems[i].partition;
 	consumer->assigned_count = (size_t)list->cnt;
@@ -181,18 +186,11 @@ static int make_consumer(struct consumer *consumer, const struct config *config,
 
 struct consumer *consumer_new(const struct config *config, int lane, struct fault *fault)
 {
-	struct consumer *consumer = calloc(1, sizeof *consumer);
+	struct consumer *consumer = must(calloc(1, sizeof *consumer));
 
-	if (consumer == NULL)
-		abort();
-	consumer->topic = strdup(config->commands);
-	consumer->group = strdup(config->group);
-	consumer->room = config->batch;
-	consumer->room_bytes = (size_t)config->batch_bytes;
-	consumer->queue = calloc((size_t)config->batch * 3 + SPARE, /* two batches in hand, one waiting */
-			       sizeof *consumer->queue);
-	if (consumer->topic == NULL || consumer->group == NULL || consumer->queue == NULL)
-		abort();
+	consumer->topic = must(strdup(config->commands));
+	consumer->group = must(strdup(config->group));
+	queue_init(&consumer->queue, (size_t)config->batch, (size_t)config->batch_bytes);
 	if (make_consumer(consumer, config, lane, fault) < 0) {
 		consumer_free(consumer, 0);
 		return NULL;
@@ -226,8 +224,7 @@ void consumer_free(struct consumer *consumer, int leave_ms)
 {
 	if (consumer == NULL)
 		return;
-	queue_drop_waiting(consumer);
-	consumer_release_all(consumer);
+	queue_free(&consumer->queue);
 	forget_metadata(consumer);
 	if (consumer->rk) {
 		bool left = leave_ms > 0 && leave(consumer, leave_ms);
@@ -235,7 +232,6 @@ void consumer_free(struct consumer *consumer, int leave_ms)
 		rd_kafka_destroy_flags(consumer->rk, left ? 0 : RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	}
 	free(consumer->cluster_id);
-	free(consumer->queue);
 	free(consumer->running);
 	free(consumer->assigned);
 	free(consumer->topic);
@@ -303,19 +299,17 @@ static void take_message(struct consumer *consumer, rd_kafka_message_t *message)
 		return;
 	}
 	running->next = message->offset + 1;
-	consumer->bytes += message->len;
-	consumer->queue[consumer->count++] = message;
+	queue_add_take(&consumer->queue, message);
 }
 
 size_t consumer_waiting(const struct consumer *consumer)
 {
-	return consumer->count - consumer->taken;
+	return queue_waiting(&consumer->queue);
 }
 
 bool consumer_has_room(const struct consumer *consumer)
 {
-	return consumer_waiting(consumer) < (size_t)consumer->room && consumer->count < (size_t)consumer->room * 3 &&
-	       consumer->bytes < consumer->room_bytes;
+	return queue_has_room(&consumer->queue);
 }
 
 /* Polls once also without room: a rebalance has to be served, and a member that does not poll is put out of the group. What
@@ -326,7 +320,7 @@ int consumer_poll(struct consumer *consumer, int timeout_ms, struct fault *fault
 
 	if (room)
 		consumer->beyond = 0;
-	else if (consumer->beyond == SPARE)
+	else if (consumer->beyond == QUEUE_SPARE)
 		consumer_pause(consumer);
 	if (consumer_waiting(consumer) > 0)
 		timeout_ms = 0;
@@ -347,25 +341,22 @@ int consumer_poll(struct consumer *consumer, int timeout_ms, struct fault *fault
 	return -1;
 }
 
-static bool is_queued(const struct consumer *consumer, int32_t partition)
-{
-	for (size_t i = 0; i < consumer->count; i++)
-		if (consumer->queue[i]->partition == partition)
-			return true;
-	return false;
-}
-
 const char *consumer_find_unreadable(const struct consumer *consumer, int32_t *partition)
 {
 	for (size_t i = 0; i < consumer->running_count; i++) {
 		const struct running *running = &consumer->running[i];
 
-		if (running->unreadable[0] && !is_queued(consumer, running->partition)) {
+		if (running->unreadable[0] && !queue_holds(&consumer->queue, running->partition)) {
 			*partition = running->partition;
 			return running->unreadable;
 		}
 	}
 	return NULL;
+}
+
+bool consumer_is_finished(const struct consumer *consumer)
+{
+	return consumer->finished || consumer->fatal.kind != FAULT_NONE;
 }
 
 uint64_t consumer_serial(const struct consumer *consumer)
@@ -379,135 +370,18 @@ size_t consumer_partitions(const struct consumer *consumer, const int32_t **part
 	return consumer->assigned_count;
 }
 
-static int fetch_committed(struct consumer *consumer, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
-	rd_kafka_resp_err_t err;
-
-	for (size_t i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, consumer->topic, positions[i].partition);
-	err = rd_kafka_committed(consumer->rk, list, timeout_ms);
-	for (size_t i = 0; i < n && !err; i++) {
-		/* An offset of a transaction that is still pending comes as an error of the partition alone. */
-		err = list->elems[i].err;
-		positions[i].committed = list->elems[i].offset >= 0 ? list->elems[i].offset : OFFSET_NONE;
-	}
-	rd_kafka_topic_partition_list_destroy(list);
-	if (err)
-		return fault_set(fault, FAULT_RETRY, "committed offsets of %s: %s", consumer->topic, rd_kafka_err2str(err));
-	return 0;
-}
-
-static void fetch_partition_count(struct consumer *consumer, int timeout_ms)
-{
-	rd_kafka_topic_t *topic = rd_kafka_topic_new(consumer->rk, consumer->topic, NULL);
-	const struct rd_kafka_metadata *metadata;
-
-	if (topic == NULL)
-		return;
-	if (rd_kafka_metadata(consumer->rk, 0, topic, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-		if (metadata->topic_cnt == 1)
-			consumer->partition_count = metadata->topics[0].partition_cnt;
-		rd_kafka_metadata_destroy(metadata);
-	}
-	rd_kafka_topic_destroy(topic);
-}
-
-/* First and last stable offsets of partitions, asked for in one go; what is not answered is unknown. Not by
- * rd_kafka_query_watermark_offsets: it overlooks its time-out when a leader hangs (2.0.2). The error of the whole, if any. */
-static rd_kafka_resp_err_t find_ends(rd_kafka_t *rk, const char *topic, struct position *positions, size_t n, int timeout_ms)
-{
-	static const int64_t wanted[] = { RD_KAFKA_OFFSET_BEGINNING, RD_KAFKA_OFFSET_END };
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
-
-	for (size_t i = 0; i < n; i++) {
-		rd_kafka_topic_partition_list_add(list, topic, positions[i].partition);
-		positions[i].unknown = false;
-	}
-	for (int end = 0; end < 2 && !err; end++) {
-		for (size_t i = 0; i < n; i++)
-			list->elems[i].offset = wanted[end];
-		err = rd_kafka_offsets_for_times(rk, list, timeout_ms);
-		for (size_t i = 0; i < n; i++) {
-			positions[i].unknown |= err || list->elems[i].err || list->elems[i].offset < 0;
-			*(end ? &positions[i].high : &positions[i].low) = list->elems[i].offset;
-		}
-	}
-	rd_kafka_topic_partition_list_destroy(list);
-	return err;
-}
-
 int consumer_positions(struct consumer *consumer, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
 {
-	if (fetch_committed(consumer, positions, n, timeout_ms, fault) < 0)
+	if (positions_fetch_committed(consumer->rk, consumer->topic, positions, n, timeout_ms, fault) < 0)
 		return -1;
-	if (find_ends(consumer->rk, consumer->topic, positions, n, timeout_ms)) /* one that hangs spoils it for all */
-		for (size_t i = 0; i < n; i++)
-			(void)find_ends(consumer->rk, consumer->topic, &positions[i], 1, ALONE_MS);
-	for (size_t i = 0; i < n; i++)
-		if (positions[i].unknown)
-			log_warn("leader_unknown", "the partition's leader does not answer: it is tried again", "topic", consumer->topic,
-				 "partition", LOG_INT(positions[i].partition));
-	fetch_partition_count(consumer, timeout_ms);
+	positions_find_ends_patiently(consumer->rk, consumer->topic, positions, n, timeout_ms);
+	consumer->partition_count = positions_count_partitions(consumer->rk, consumer->topic, timeout_ms);
 	return 0;
 }
 
-/* Not the Admin API's DescribeConsumerGroups: when a coordinator is lost in the midst of it, librdkafka aborts the process
- * (assertion in rd_kafka_enq_once_del_source_return; librdkafka issues 3663 and 4605, open). This asks every broker. */
 int consumer_find_member(struct consumer *consumer, const char *client_id, bool *found, int timeout_ms, struct fault *fault)
 {
-	const struct rd_kafka_group_list *list = NULL;
-	rd_kafka_resp_err_t err = rd_kafka_list_groups(consumer->rk, consumer->group, &list, timeout_ms);
-
-	if (list && list->group_cnt == 1) { /* also when another broker did not answer: only the coordinator has it */
-		const struct rd_kafka_group_info *group = &list->groups[0];
-
-		err = group->err;
-		*found = false;
-		for (int i = 0; i < group->member_cnt; i++)
-			*found |= strcmp(group->members[i].client_id, client_id) == 0;
-	} else if (!err) {
-		err = RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE;
-	}
-	if (list)
-		rd_kafka_group_list_destroy(list);
-	if (err)
-		return fault_set(fault, FAULT_RETRY, "members of group %s: %s", consumer->group, rd_kafka_err2str(err));
-	return 0;
-}
-
-struct commit {
-	bool done;
-	rd_kafka_resp_err_t err;
-};
-
-static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
-{
-	struct commit *commit = opaque;
-
-	(void)rk;
-	commit->done = true;
-	commit->err = err;
-	for (int i = 0; list && i < list->cnt && !commit->err; i++)
-		commit->err = list->elems[i].err;
-}
-
-/* Commits without the endless wait that rd_kafka_commit has. */
-static void commit_offsets(struct consumer *consumer, const struct start *starts, size_t n, int timeout_ms, struct commit *commit)
-{
-	int64_t deadline = clock_monotonic_ms() + timeout_ms;
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->rk);
-
-	for (size_t i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, consumer->topic, starts[i].partition)->offset = starts[i].offset;
-	commit->err = rd_kafka_commit_queue(consumer->rk, list, queue, on_commit, commit);
-	commit->done = commit->err != RD_KAFKA_RESP_ERR_NO_ERROR;
-	while (!commit->done && clock_monotonic_ms() < deadline)
-		rd_kafka_queue_poll_callback(queue, 50);
-	rd_kafka_queue_destroy(queue);
-	rd_kafka_topic_partition_list_destroy(list);
+	return group_find_member(consumer->rk, consumer->group, client_id, found, timeout_ms, fault);
 }
 
 /* Asked anew, as what was noted may be over. Once a membership is over no other one begins before its revoke was served. */
@@ -519,35 +393,21 @@ static int check_membership(struct consumer *consumer, struct fault *fault)
 
 int consumer_check(struct consumer *consumer, const struct start *starts, size_t n, int timeout_ms, struct fault *fault)
 {
-	struct commit commit = { 0 };
+	bool failed;
 
 	failpoint("check-before");
 	/* Without a generation the commit would be taken unchecked as soon as the group has no member, hence before it... */
 	if (check_membership(consumer, fault) < 0)
 		return -1;
-	commit_offsets(consumer, starts, n, timeout_ms, &commit);
-	if (!commit.done || inflight_is_doubtful(&consumer->inflight, API_OFFSET_COMMIT))
-		return fault_set(fault, FAULT_REBUILD, "the group coordinator gave no single answer to an offset commit: joining anew");
+	failed = group_commit(consumer->rk, consumer->topic, starts, n, timeout_ms, fault) < 0;
+	if (inflight_is_doubtful(&consumer->inflight, API_OFFSET_COMMIT))
+		return finish(consumer, fault, "the group coordinator gave no single answer to an offset commit: joining anew");
 	/* ... and behind it: librdkafka sends the generation that holds when it sends. */
-	if (commit.err == RD_KAFKA_RESP_ERR_NO_ERROR && check_membership(consumer, fault) < 0)
+	if (!failed && check_membership(consumer, fault) < 0)
 		return -1;
 	failpoint("check-after");
-	switch (commit.err) {
-	case RD_KAFKA_RESP_ERR_NO_ERROR:
-		return 0;
-	case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
-	case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:
-	case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS:
-	case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
-	case RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST:
-		return fault_set(fault, FAULT_FENCED, "the group has moved on: %s", rd_kafka_err2str(commit.err));
-	case RD_KAFKA_RESP_ERR__TIMED_OUT:
-	case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
-	case RD_KAFKA_RESP_ERR__TRANSPORT:
-		return fault_set(fault, FAULT_REBUILD, "offset commit: %s: joining anew", rd_kafka_err2str(commit.err));
-	default:
-		return fault_set(fault, FAULT_WAIT, "offset commit of group on %s: %s", consumer->topic, rd_kafka_err2str(commit.err));
-	}
+	consumer->finished |= failed && fault->kind == FAULT_REBUILD;
+	return failed ? -1 : 0;
 }
 
 int consumer_start(struct consumer *consumer, const struct start *starts, size_t n, struct fault *fault)
@@ -580,110 +440,33 @@ int consumer_resume(struct consumer *consumer, struct fault *fault)
 	return assign(consumer, consumer->running, consumer->running_count, fault);
 }
 
-static const struct header *copy_headers(rd_kafka_message_t *message, struct arena *arena, size_t *count)
-{
-	rd_kafka_headers_t *headers;
-	struct header *copy;
-
-	*count = 0;
-	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return NULL;
-	*count = rd_kafka_header_cnt(headers);
-	copy = arena_array(arena, *count, sizeof *copy);
-	for (size_t i = 0; i < *count; i++)
-		if (rd_kafka_header_get_all(headers, i, &copy[i].name, &copy[i].value, &copy[i].size))
-			*count = i;
-	return copy;
-}
-
 bool consumer_peek(struct consumer *consumer, struct arena *arena, struct record *record)
 {
-	rd_kafka_timestamp_type_t type;
-	rd_kafka_message_t *message;
-
-	if (consumer->taken == consumer->count)
-		return false;
-	message = consumer->queue[consumer->taken];
-	*record = (struct record){
-		.topic = consumer->topic,
-		.partition = message->partition,
-		.offset = message->offset,
-		.timestamp_ms = rd_kafka_message_timestamp(message, &type),
-		.key = message->key,
-		.key_size = message->key_len,
-		.value = message->payload,
-		.value_size = message->len,
-	};
-	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-		record->timestamp_ms = -1;
-	record->headers = copy_headers(message, arena, &record->header_count);
-	return true;
+	return queue_peek(&consumer->queue, consumer->topic, arena, record);
 }
 
 void consumer_take(struct consumer *consumer)
 {
-	consumer->bytes -= consumer->bytes < consumer->queue[consumer->taken]->len ? consumer->bytes : consumer->queue[consumer->taken]->len;
-	consumer->taken++;
+	queue_take(&consumer->queue);
 	if (consumer->beyond > 0)
 		consumer->beyond--;
 }
 
 void consumer_release(struct consumer *consumer, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		rd_kafka_message_destroy(consumer->queue[i]);
-	consumer->taken -= n;
-	consumer->count -= n;
-	memmove(consumer->queue, consumer->queue + n, consumer->count * sizeof *consumer->queue);
+	queue_release(&consumer->queue, n);
 }
 
 void consumer_release_all(struct consumer *consumer)
 {
-	consumer_release(consumer, consumer->taken);
+	queue_release(&consumer->queue, consumer->queue.taken);
 }
-
-#if RD_KAFKA_VERSION >= 0x020800ff
-static bool is_member(const rd_kafka_consumer_group_metadata_t *metadata)
-{
-	const char *id = rd_kafka_consumer_group_metadata_member_id(metadata);
-
-	return id && *id && rd_kafka_consumer_group_metadata_generation_id(metadata) >= 0;
-}
-#else
-/* Before 2.8.0 there is no getter: the serialised form is "CGMDv2:", the generation (host-endian int32), the group id, the
- * member id (each ending in NUL). */
-static bool is_member(const rd_kafka_consumer_group_metadata_t *metadata)
-{
-	static const char magic[] = "CGMDv2:";
-	size_t size, head = sizeof magic - 1;
-	rd_kafka_error_t *error;
-	const char *group_end;
-	int32_t generation;
-	void *buffer;
-	bool is;
-
-	error = rd_kafka_consumer_group_metadata_write(metadata, &buffer, &size);
-	if (error) {
-		rd_kafka_error_destroy(error);
-		return false;
-	}
-	is = size > head + sizeof generation && memcmp(buffer, magic, head) == 0;
-	if (is) {
-		memcpy(&generation, (char *)buffer + head, sizeof generation);
-		head += sizeof generation;
-		group_end = memchr((char *)buffer + head, '\0', size - head);
-		is = generation >= 0 && group_end && (size_t)(group_end + 1 - (char *)buffer) < size && group_end[1] != '\0';
-	}
-	rd_kafka_mem_free(NULL, buffer);
-	return is;
-}
-#endif
 
 const struct rd_kafka_consumer_group_metadata_s *consumer_metadata(struct consumer *consumer, struct fault *fault)
 {
 	if (consumer->metadata == NULL && consumer->assigned_count > 0)
 		consumer->metadata = rd_kafka_consumer_group_metadata(consumer->rk);
-	if (consumer->metadata && is_member(consumer->metadata))
+	if (consumer->metadata && group_is_member(consumer->metadata))
 		return consumer->metadata;
 	forget_metadata(consumer);
 	fault_set(fault, FAULT_FENCED, "not a member of the consumer group at this moment");
@@ -693,28 +476,4 @@ const struct rd_kafka_consumer_group_metadata_s *consumer_metadata(struct consum
 int consumer_partition_count(const struct consumer *consumer)
 {
 	return consumer->partition_count;
-}
-
-int consumer_look(const struct config *config, char *cluster_id, size_t size, struct position *position, int timeout_ms,
-		struct fault *fault)
-{
-	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_ADMIN, fault);
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TRANSPORT;
-	rd_kafka_t *rk;
-	char *id;
-
-	if (conf == NULL || (rk = kafka_new_take(conf, KAFKA_ADMIN, fault)) == NULL)
-		return -1;
-	id = rd_kafka_clusterid(rk, timeout_ms);
-	if (id) {
-		snprintf(cluster_id, size, "%s", id);
-		rd_kafka_mem_free(rk, id);
-		err = find_ends(rk, config->commands, position, 1, timeout_ms);
-		if (!err && position->unknown)
-			err = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-	}
-	rd_kafka_destroy(rk);
-	if (err)
-		return fault_set(fault, FAULT_WAIT, "%s [%d]: %s", config->commands, position->partition, rd_kafka_err2str(err));
-	return 0;
 }

@@ -16,6 +16,7 @@
 #include "worker/base/fault.h"
 #include "worker/base/offsets.h"
 #include "schemas/record.h"
+#include "worker/kafka/group.h" /* struct start */
 
 struct consumer;
 struct rd_kafka_consumer_group_metadata_s;
@@ -35,6 +36,9 @@ bool consumer_has_room(const struct consumer *consumer);
  * FAULT_REBUILD: this consumer is finished. */
 int consumer_poll(struct consumer *consumer, int timeout_ms, struct fault *fault) MUST_CHECK;
 
+/* Whether a FAULT_REBUILD was met: this consumer is good for nothing any more but to be freed. */
+bool consumer_is_finished(const struct consumer *consumer);
+
 /* The assignment as of the last poll. The serial changes whenever the assignment does, or what runs must start over. */
 uint64_t consumer_serial(const struct consumer *consumer);
 size_t consumer_partitions(const struct consumer *consumer, const int32_t **partitions);
@@ -45,11 +49,6 @@ int consumer_positions(struct consumer *consumer, struct position *positions, si
 
 /* Whether somebody with that client.id is in the group. FAULT_RETRY: no answer within timeout_ms. */
 int consumer_find_member(struct consumer *consumer, const char *client_id, bool *found, int timeout_ms, struct fault *fault) MUST_CHECK;
-
-struct start {
-	int32_t partition;
-	int64_t offset;
-};
 
 /* Commits these offsets for the group: the generation-checked call of rule 1 of the fence (protocol.txt). FAULT_FENCED: not
  * a member of this generation any more, or a rebalance is on its way. FAULT_REBUILD: no answer in time, or sent twice: its
@@ -79,10 +78,6 @@ const char *consumer_find_unreadable(const struct consumer *consumer, int32_t *p
 
 /* Group metadata of the current generation, borrowed; NULL with FAULT_FENCED if there is no valid membership. */
 const struct rd_kafka_consumer_group_metadata_s *consumer_metadata(struct consumer *consumer, struct fault *fault);
-
-/* A look from outside of the group, for `resume`: the cluster's id and a partition's low and high offsets. */
-int consumer_look(const struct config *config, char *cluster_id, size_t size, struct position *position, int timeout_ms,
-		struct fault *fault) MUST_CHECK;
 
 /* Partitions of the commands topic, for the warning about misplaced keys; 0 if not known. */
 int consumer_partition_count(const struct consumer *consumer);

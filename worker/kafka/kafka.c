@@ -113,3 +113,8 @@ struct rd_kafka_s *kafka_new_take(struct rd_kafka_conf_s *conf, enum kafka_clien
 	}
 	return rk;
 }
+
+const char *kafka_version(void)
+{
+	return rd_kafka_version_str();
+}

@@ -22,4 +22,6 @@ int kafka_conf_set(struct rd_kafka_conf_s *conf, const char *name, const char *v
 /* Makes a client of it, taking conf also on failure. */
 struct rd_kafka_s *kafka_new_take(struct rd_kafka_conf_s *conf, enum kafka_client client, struct fault *fault) MUST_CHECK;
 
+const char *kafka_version(void); /* librdkafka's */
+
 #endif

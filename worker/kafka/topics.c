@@ -133,7 +133,7 @@ static void add_word(struct topic *topic, const char *name, const char *word, co
 	snprintf(rule->value, sizeof rule->value, "%s", word);
 }
 
-/* What each topic must be like (README, "The contract"). */
+/* What each topic must be like (schemas/README.md, "Topics and keys"). */
 static void want_topics(struct cluster *cluster, const struct config *config, int replication)
 {
 	struct topic *commands = &cluster->topics[0], *results = &cluster->topics[1], *dead_letters = &cluster->topics[2];

@@ -1,4 +1,4 @@
-/* The three topics: what they must be like (README, "The contract"), made where they are missing, compared where they exist. */
+/* The three topics: what they must be like (schemas/README.md, "Topics and keys"), made where they are missing, compared where they exist. */
 #ifndef TOPICS_H
 #define TOPICS_H
 

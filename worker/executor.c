@@ -1,0 +1,239 @@
+#include "worker/executor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/base/clock.h"
+#include "worker/base/log.h"
+
+#define LOCK_TRIES 3     /* of a whole batch and of a single command */
+#define SPLIT_INTO 8
+#define RETRY_PAUSE_MS 50
+
+static void send(struct executor *executor, size_t first, size_t n, enum store_end end)
+{
+	wait_begin(executor->wait, false, clock_monotonic_ms());
+	store_send(executor->store, &executor->fence, executor->jobs + first, n, end, executor->arena);
+}
+
+static int receive(struct executor *executor, size_t first, size_t n, struct fault *fault)
+{
+	executor->sent = false;
+	wait_begin(executor->wait, false, clock_monotonic_ms());
+	return store_receive(executor->store, executor->jobs + first, n, executor->arena, fault);
+}
+
+static int execute_once(struct executor *executor, size_t first, size_t n, enum store_end end, struct fault *fault)
+{
+	if (!executor->sent)
+		send(executor, first, n, end);
+	return receive(executor, first, n, fault);
+}
+
+/* A statement that took too long would most likely do so again. */
+static bool timed_out(const struct fault *fault)
+{
+	return strcmp(fault->sqlstate, "57014") == 0;
+}
+
+static int execute_patiently(struct executor *executor, size_t first, size_t n, int tries, struct fault *fault)
+{
+	for (int i = 0; i < tries; i++) {
+		if (i > 0)
+			wait_pause(executor->wait, RETRY_PAUSE_MS + rand() % RETRY_PAUSE_MS);
+		if (execute_once(executor, first, n, STORE_COMMIT, fault) == 0)
+			return 0;
+		if (fault->kind != FAULT_RETRY || (n > 1 && timed_out(fault)))
+			return -1;
+	}
+	return -1;
+}
+
+static bool writes_draft(const struct job *job)
+{
+	return job->executable && job->reason == REASON_NONE && !job->result.draft_existed;
+}
+
+static void record_success(struct executor *executor, size_t first, size_t n)
+{
+	for (size_t i = first; i < first + n; i++) {
+		if (!writes_draft(executor->jobs[i]))
+			continue;
+		if (breaker_succeeded(&executor->breaker))
+			log_info("breaker_closed", "a draft was written: commands are answered again");
+		return;
+	}
+}
+
+/* Marked by the SQLSTATE of the cause: the breaker's doing, and not another fault that came while it is open. */
+static int stop_answering(const struct executor *executor, const char *what, struct fault *fault)
+{
+	fault_set(fault, FAULT_WAIT, "%s (SQLSTATE %s): nothing is answered until a probe passes", what, executor->breaker.cause);
+	memcpy(fault->sqlstate, executor->breaker.cause, sizeof fault->sqlstate);
+	return -1;
+}
+
+/* The command failed alone: it is answered, unless that happens to one after the other. */
+static int answer_failure(struct executor *executor, size_t place, struct fault *fault)
+{
+	struct job *job = executor->jobs[place];
+	bool locked = fault->kind == FAULT_RETRY;
+	const char *details;
+
+	if (breaker_failed(&executor->breaker, fault->sqlstate)) {
+		statistics_add(executor->statistics, COUNT_BREAKER_OPENED, 1);
+		executor->breaker.probe = place + 1; /* those before it are known */
+		return stop_answering(executor, "command after command failed in the database for one cause", fault);
+	}
+	job->reason = locked ? REASON_ROWS_LOCKED : REASON_DATABASE_ERROR;
+	job->executable = false;
+	job->dead_letter = reason_info(job->reason)->dead_letter;
+	job->cause = arena_printf(executor->arena, "SQLSTATE %s: %s", fault->sqlstate, fault->msg);
+	if (timed_out(fault))
+		details = "the command could not be judged or written in time; nothing was written";
+	else if (locked)
+		details = "rows this command needs stayed locked by another session; nothing was written";
+	else
+		details = arena_printf(executor->arena, "the database refused this command (SQLSTATE %s); nothing was written", fault->sqlstate);
+	result_refuse(&job->result, job->reason, details);
+	/* Its processing time comes from the same clock as all others': a transaction without anything to execute. */
+	return 0;
+}
+
+/* Delivered again, the command may have its draft already: then that is its answer, now or, if it cannot be had, later. */
+static int execute_failed(struct executor *executor, size_t place, struct fault *fault)
+{
+	struct fault look;
+	bool written;
+
+	wait_begin(executor->wait, false, clock_monotonic_ms());
+	if (store_find_draft(executor->store, executor->jobs[place], &written, &look) < 0) {
+		*fault = look;
+		return -1;
+	}
+	if (written) {
+		if (execute_once(executor, place, 1, STORE_COMMIT_UNLOCKED, fault) < 0) {
+			if (fault->kind == FAULT_REJECT || fault->kind == FAULT_RETRY)
+				fault->kind = FAULT_WAIT;
+			return -1;
+		}
+		return 0;
+	}
+	if (answer_failure(executor, place, fault) < 0)
+		return -1;
+	return execute_patiently(executor, place, 1, LOCK_TRIES, fault);
+}
+
+static int execute_range(struct executor *executor, size_t first, size_t n, int tries, struct fault *fault)
+{
+	size_t part = (n + SPLIT_INTO - 1) / SPLIT_INTO;
+
+	if (execute_patiently(executor, first, n, tries, fault) == 0) {
+		record_success(executor, first, n);
+		return 0;
+	}
+	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+		return -1;
+	if (n == 1)
+		return execute_failed(executor, first, fault);
+	statistics_add(executor->statistics, COUNT_SPLITS, 1);
+	log_warn("batch_split", fault->msg, "sqlstate", fault->sqlstate, "commands", LOG_INT((int64_t)n));
+	for (size_t i = first; i < first + n; i += part) {
+		size_t size = first + n - i < part ? first + n - i : part;
+
+		if (execute_range(executor, i, size, size == 1 ? LOCK_TRIES : 1, fault) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* The place in the batch of the command whose turn it is; there is an executable one. */
+static size_t choose_probe(const struct executor *executor)
+{
+	size_t i = executor->breaker.probe % executor->count;
+
+	while (!executor->jobs[i]->executable)
+		i = (i + 1) % executor->count;
+	return i;
+}
+
+/* While the breaker is open: one command, judged and rolled back; another one each time. One that the rules refuse tells
+ * nothing, and the next has its turn; a batch of only such commands can be answered whatever ails the database. */
+static int probe(struct executor *executor, struct fault *fault)
+{
+	size_t executable = 0;
+
+	for (size_t i = 0; i < executor->count; i++)
+		executable += executor->jobs[i]->executable;
+	for (size_t tried = 0; tried < executable; tried++) {
+		size_t i = executor->breaker.probe = choose_probe(executor);
+
+		if (execute_once(executor, i, 1, STORE_ROLLBACK, fault) < 0) {
+			if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+				return -1;
+			breaker_probed(&executor->breaker, false);
+			return stop_answering(executor, "the database still refuses every command", fault);
+		}
+		breaker_probed(&executor->breaker, writes_draft(executor->jobs[i]));
+		if (!executor->breaker.open) {
+			log_info("breaker_closed", "a probe passed: commands are answered again");
+			return 0;
+		}
+	}
+	return 0;
+}
+
+void executor_init(struct executor *executor, struct store *store, struct wait *wait, struct statistics *statistics,
+		   const struct config *config)
+{
+	*executor = (struct executor){ .store = store, .wait = wait, .statistics = statistics };
+	breaker_init(&executor->breaker, config->breaker);
+	sizing_init(&executor->sizing, (size_t)config->batch, config->batch_ms);
+}
+
+/* Not while the breaker is open: a probe comes first. */
+void executor_send(struct executor *executor, const struct fence *fence, struct job **jobs, size_t n, struct arena *arena)
+{
+	executor->fence = *fence;
+	executor->jobs = jobs;
+	executor->count = n;
+	executor->arena = arena;
+	executor->sent_at_ms = clock_monotonic_ms();
+	executor->sent = !executor->breaker.open;
+	if (executor->sent)
+		send(executor, 0, n, STORE_COMMIT);
+}
+
+void executor_abandon(struct executor *executor)
+{
+	struct fault fault;
+
+	if (executor->sent && receive(executor, 0, executor->count, &fault) < 0)
+		log_info("batch_abandoned", fault.msg, "lane", LOG_INT(executor->wait->lane));
+}
+
+/* Where the answer was there already, but for the time it takes to read it, Kafka is what took long: then PostgreSQL is taken
+ * to be as fast as the reading. If it is not, the next batch is waited for. */
+static void observe_time(struct executor *executor, int64_t asked_at_ms)
+{
+	int64_t now = clock_monotonic_ms(), waited = now - asked_at_ms, ms = now - executor->sent_at_ms;
+
+	sizing_observe(&executor->sizing, executor->count, waited <= executor->sizing.budget_ms / 10 ? waited : ms);
+}
+
+int executor_receive(struct executor *executor, struct fault *fault)
+{
+	int64_t asked_at_ms = clock_monotonic_ms();
+
+	if (executor->breaker.open && probe(executor, fault) < 0)
+		return -1;
+	if (execute_range(executor, 0, executor->count, LOCK_TRIES, fault) < 0)
+		return -1;
+	observe_time(executor, asked_at_ms);
+	return 0;
+}
+
+bool executor_is_breakers(const struct executor *executor, const struct fault *fault)
+{
+	return executor->breaker.open && fault->kind == FAULT_WAIT && strcmp(fault->sqlstate, executor->breaker.cause) == 0;
+}

@@ -1,0 +1,97 @@
+#include "worker/kafka/group.h"
+
+#include <librdkafka/rdkafka.h>
+#include <string.h>
+
+#include "worker/base/clock.h"
+
+bool group_is_member(const struct rd_kafka_consumer_group_metadata_s *metadata)
+{
+	const char *id = rd_kafka_consumer_group_metadata_member_id(metadata);
+
+	return id && *id && rd_kafka_consumer_group_metadata_generation_id(metadata) >= 0;
+}
+
+/* Not the Admin API's DescribeConsumerGroups: when a coordinator is lost in the midst of it, librdkafka aborts the process
+ * (assertion in rd_kafka_enq_once_del_source_return; librdkafka issues 3663 and 4605, open). This asks every broker. */
+int group_find_member(struct rd_kafka_s *rk, const char *name, const char *client_id, bool *found, int timeout_ms,
+		      struct fault *fault)
+{
+	const struct rd_kafka_group_list *list = NULL;
+	rd_kafka_resp_err_t err = rd_kafka_list_groups(rk, name, &list, timeout_ms);
+
+	if (list && list->group_cnt == 1) { /* also when another broker did not answer: only the coordinator has it */
+		const struct rd_kafka_group_info *group = &list->groups[0];
+
+		err = group->err;
+		*found = false;
+		for (int i = 0; i < group->member_cnt; i++)
+			*found |= strcmp(group->members[i].client_id, client_id) == 0;
+	} else if (!err) {
+		err = RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE;
+	}
+	if (list)
+		rd_kafka_group_list_destroy(list);
+	if (err)
+		return fault_set(fault, FAULT_RETRY, "members of group %s: %s", name, rd_kafka_err2str(err));
+	return 0;
+}
+
+struct commit {
+	bool done;
+	rd_kafka_resp_err_t err;
+};
+
+static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+	struct commit *commit = opaque;
+
+	(void)rk;
+	commit->done = true;
+	commit->err = err;
+	for (int i = 0; list && i < list->cnt && !commit->err; i++)
+		commit->err = list->elems[i].err;
+}
+
+/* Commits without the endless wait that rd_kafka_commit has. */
+static void commit_offsets(rd_kafka_t *rk, const char *topic, const struct start *starts, size_t n, int timeout_ms,
+			   struct commit *commit)
+{
+	int64_t deadline = clock_monotonic_ms() + timeout_ms;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+
+	for (size_t i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, topic, starts[i].partition)->offset = starts[i].offset;
+	commit->err = rd_kafka_commit_queue(rk, list, queue, on_commit, commit);
+	commit->done = commit->err != RD_KAFKA_RESP_ERR_NO_ERROR;
+	while (!commit->done && clock_monotonic_ms() < deadline)
+		rd_kafka_queue_poll_callback(queue, 50);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+int group_commit(struct rd_kafka_s *rk, const char *topic, const struct start *starts, size_t n, int timeout_ms, struct fault *fault)
+{
+	struct commit commit = { 0 };
+
+	commit_offsets(rk, topic, starts, n, timeout_ms, &commit);
+	if (!commit.done)
+		return fault_set(fault, FAULT_REBUILD, "the group coordinator gave no single answer to an offset commit: joining anew");
+	switch (commit.err) {
+	case RD_KAFKA_RESP_ERR_NO_ERROR:
+		return 0;
+	case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
+	case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:
+	case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS:
+	case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+	case RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST:
+		return fault_set(fault, FAULT_FENCED, "the group has moved on: %s", rd_kafka_err2str(commit.err));
+	case RD_KAFKA_RESP_ERR__TIMED_OUT:
+	case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+	case RD_KAFKA_RESP_ERR__TRANSPORT:
+		return fault_set(fault, FAULT_REBUILD, "offset commit: %s: joining anew", rd_kafka_err2str(commit.err));
+	default:
+		return fault_set(fault, FAULT_WAIT, "offset commit of group on %s: %s", topic, rd_kafka_err2str(commit.err));
+	}
+}

@@ -1,0 +1,103 @@
+#include "worker/kafka/inspection.h"
+
+#include <librdkafka/rdkafka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/base/must.h"
+#include "worker/kafka/kafka.h"
+#include "worker/kafka/positions.h"
+
+struct inspection {
+	const struct config *config;
+	rd_kafka_t *rk;
+};
+
+struct inspection *inspection_new(const struct config *config, struct fault *fault)
+{
+	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_CONSUMER, fault);
+	struct inspection *inspection;
+	rd_kafka_t *rk;
+
+	if (conf == NULL)
+		return NULL;
+	if (kafka_conf_set(conf, "group.id", config->group, fault) < 0) {
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	rk = kafka_new_take(conf, KAFKA_CONSUMER, fault);
+	if (rk == NULL)
+		return NULL;
+	inspection = must(calloc(1, sizeof *inspection));
+	*inspection = (struct inspection){ config, rk };
+	return inspection;
+}
+
+void inspection_free(struct inspection *inspection)
+{
+	if (inspection)
+		rd_kafka_destroy_flags(inspection->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	free(inspection);
+}
+
+/* All topics are asked for: asking for one by name may create it. */
+size_t inspection_partitions(struct inspection *inspection, struct position **positions, int timeout_ms)
+{
+	const struct rd_kafka_metadata *metadata;
+	size_t n = 0;
+
+	*positions = NULL;
+	if (rd_kafka_metadata(inspection->rk, 1, NULL, &metadata, timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return 0;
+	for (int i = 0; i < metadata->topic_cnt; i++) {
+		const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
+
+		if (strcmp(topic->topic, inspection->config->commands) != 0 || topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			continue;
+		n = (size_t)topic->partition_cnt;
+		*positions = must(calloc(n + 1, sizeof **positions));
+		for (size_t p = 0; p < n; p++)
+			(*positions)[p].partition = topic->partitions[p].id;
+	}
+	rd_kafka_metadata_destroy(metadata);
+	return n;
+}
+
+int inspection_committed(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
+{
+	return positions_fetch_committed(inspection->rk, inspection->config->commands, positions, n, timeout_ms, fault);
+}
+
+int inspection_ends(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
+{
+	if (positions_find_ends(inspection->rk, inspection->config->commands, positions, n, timeout_ms, fault) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		if (positions[i].unknown)
+			return fault_set(fault, FAULT_WAIT, "the leader of partition %d does not answer", (int)positions[i].partition);
+	return 0;
+}
+
+int inspection_begin_transactions(const struct config *config, const char *transactional_id, int timeout_ms, struct fault *fault)
+{
+	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_TRANSACTIONAL_PRODUCER, fault);
+	rd_kafka_error_t *error;
+	rd_kafka_t *rk;
+	int failed = 0;
+
+	if (conf == NULL)
+		return -1;
+	if (kafka_conf_set(conf, "transactional.id", transactional_id, fault) < 0) {
+		rd_kafka_conf_destroy(conf);
+		return -1;
+	}
+	rk = kafka_new_take(conf, KAFKA_TRANSACTIONAL_PRODUCER, fault);
+	if (rk == NULL)
+		return -1;
+	error = rd_kafka_init_transactions(rk, timeout_ms);
+	if (error)
+		failed = fault_set(fault, FAULT_WAIT, "%s cannot be initialised: %s", transactional_id, rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+	rd_kafka_destroy(rk);
+	return failed;
+}

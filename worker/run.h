@@ -1,0 +1,11 @@
+/* campaign-worker run: the lanes, a thread each, until a signal or a lane that gives up. */
+#ifndef RUN_H
+#define RUN_H
+
+#include "worker/base/config.h"
+
+/* Returns an exit status: EXIT_SUCCESS when drained. A second signal, and a drain that takes longer than its budget, end the
+ * process at once. */
+int run_lanes(const struct config *config);
+
+#endif
