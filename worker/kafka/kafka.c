@@ -72,7 +72,7 @@ static int set_all(rd_kafka_conf_t *conf, const struct config *config, enum kafk
 	struct arena *arena = arena_new(0);
 	struct property_source source = {
 		.brokers = config->brokers,
-		.client_id = config->instance ? arena_printf(arena, "campaign-worker-%.100s", config->instance) : "campaign-producer",
+		.client_id = arena_printf(arena, "campaign-worker-%.100s", config->instance),
 		.queue_kbytes = kbytes > 1024 ? kbytes : 1024,
 		.message_bytes = message_bytes > 1000000 ? message_bytes : 1000000,
 		.zstd = has_zstd(conf),
