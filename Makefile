@@ -88,18 +88,15 @@ $(OUT)/lib/$(SONAME): $(OUT)/lib/campaign.o producer/campaign.map
 	$(CC) -shared $(VARIANT_LDFLAGS) $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=producer/campaign.map -o $@ $< \
 		$(call libraries,$(PRODUCER_PACKAGES)) $(LDLIBS)
 
-define archive_rule
-$(call archive,$1): $(call objects,$1) $2
-	@mkdir -p $$(@D) && rm -f $$@
-	$$(AR) rcs $$@ $$^
-
-endef
-$(eval $(call archive_rule,worker/base))
-$(eval $(call archive_rule,schemas,$(OUT)/obj/gen/schemas.o))
-$(eval $(call archive_rule,worker/kafka))
-$(eval $(call archive_rule,worker/db,$(OUT)/obj/gen/sql.o $(OUT)/obj/gen/migrations.o))
-$(eval $(call archive_rule,worker))
-$(eval $(call archive_rule,producer))
+$(call archive,worker): $(call objects,worker)
+$(call archive,worker/db): $(call objects,worker/db) $(OUT)/obj/gen/sql.o $(OUT)/obj/gen/migrations.o
+$(call archive,worker/kafka): $(call objects,worker/kafka)
+$(call archive,producer): $(call objects,producer)
+$(call archive,schemas): $(call objects,schemas) $(OUT)/obj/gen/schemas.o
+$(call archive,worker/base): $(call objects,worker/base)
+$(OUT)/lib/%.a:
+	@mkdir -p $(@D) && rm -f $@
+	$(AR) rcs $@ $^
 
 $(OUT)/obj/gen/%.o: $(BUILD)/gen/%.c Makefile $(LIBRDKAFKA) | $(OUT)/.packages
 	@mkdir -p $(@D)
@@ -180,7 +177,7 @@ bench-ready:
 	@sh deploy/kafka.sh fetch
 
 bench: bench-ready ## speed, as ratios to what the same servers give without the worker: minutes; LONG=1 for all (ONLY, SEED)
-	@LONG='$(LONG)' ONLY='$(ONLY)' SEED='$(SEED)' sh tests/python.sh tests/bench/bench.py
+	@LONG='$(LONG)' ONLY='$(ONLY)' SEED='$(SEED)' OTHER='$(OTHER)' sh tests/python.sh tests/bench/bench.py
 
 model: ## the protocol, model-checked by spin, whole and with each rule left out (LONG=1)
 	@sh deploy/deps.sh build test

@@ -120,7 +120,7 @@ start_worker() {
 digest() { printf %s "$1" | sha256sum | cut -c1-64; }
 
 # outcome TITLE STATUS REASON TRACE KEY CAMPAIGN AUDIENCE [MORE]: one line of JSON for the producer, and what has to come
-# of it for the table. KEY -: none. STATUS and REASON as in the README; REASON -: none.
+# of it for the table. KEY -: none. STATUS and REASON as in schemas/README.md; REASON -: none.
 outcome() {
 	printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$state/expected"
 	key=

@@ -3,6 +3,7 @@
 #
 #   deps.sh PURPOSE...     build: compile; run: the demo's Kafka and PostgreSQL; test: the test suites; bench: what the
 #                          benchmark needs beside them
+#   deps.sh programs       prints every program that is called here, and its package
 #
 # What counts is that the tool is there, not where it came from: a JDK or a node from elsewhere is as good.
 # DEPS=0 installs nothing: it names what is missing and fails if that is anything.
@@ -11,8 +12,48 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd -P)
 missing=
 
+# Every program that a script, Makefile or test here calls, and the package that brings it; Debian's Essential packages are
+# not named. given: whoever has come so far has it. A line: PURPOSE PACKAGE PROBE..., where a probe is a program, one of a
+# version at least (java=11), a library of pkg-config's or a Python module. tests/programs.py finds what is called and
+# not here.
+programs='
+given git git
+given make make
+given apt apt-get
+given dpkg dpkg dpkg-query
+given mawk awk
+build gcc cc
+build binutils objcopy
+build pkg-config pkg-config
+build libavro-dev library:avro-c
+build libpq-dev library:libpq
+build libjansson-dev library:jansson
+build libssl-dev library:libcrypto
+build zlib1g-dev library:zlib
+build libzstd-dev library:libzstd
+build liblz4-dev library:liblz4
+build libsasl2-dev library:libsasl2
+run postgresql-client psql
+run default-jre-headless java=11
+fetch maven mvn
+test libcmocka-dev library:cmocka
+test gcc gcc
+test clang clang
+test binutils nm readelf
+test mount mount umount
+test default-jdk-headless javac=11
+test python3 python3
+test python3-pytest python:pytest
+test python3-psycopg2 python:psycopg2
+test python3-confluent-kafka python:confluent_kafka
+test python3-avro python:avro
+test spin spin
+test nodejs node=18
+test npm npm
+bench default-jdk-headless javac=17
+'
+
 have() { command -v "$1" >/dev/null 2>&1; }
-library() { pkg-config --exists "$1" 2>/dev/null; }
 
 # need PACKAGE PROBE...: the package is missing unless the probe succeeds.
 need() {
@@ -28,52 +69,50 @@ server() {
 	done
 	return 1
 }
-newer_than() { # TOOL OPTION MAJOR
-	have "$1" && [ "$("$1" "$2" 2>&1 | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')" -ge "$3" ]
+newer_than() { # TOOL MAJOR
+	have "$1" && [ "$("$1" --version 2>&1 | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')" -ge "$2" ]
 }
 # The python3 of PATH if it has all of them, as tests/run.sh chooses it; Debian's otherwise.
 python() { python3 -c 'import pytest, psycopg2, confluent_kafka, avro' || /usr/bin/python3 -c "import $1"; }
 
+probe() { # PROBE of the table
+	case $1 in
+	library:*) pkg-config --exists "${1#*:}" ;;
+	python:*) python "${1#*:}" ;;
+	*=*) newer_than "${1%=*}" "${1#*=}" ;;
+	cc) have "${CC:-cc}" ;;
+	*) have "$1" ;;
+	esac
+}
+
+# lines PURPOSE: of the table, PACKAGE PROBE each.
+lines() { echo "$programs" | awk -v purpose="$1" '$1 == purpose || purpose == "" { for (i = 3; i <= NF; i++) print $2, $i }'; }
+
+need_all() { # PURPOSE
+	while read -r package probe; do need "$package" probe "$probe"; done <<-END
+	$(lines "$1")
+	END
+}
+
 build() {
-	need gcc have "${CC:-cc}"
+	need_all build
 	need libc6-dev c_headers
-	need make have make
-	need pkg-config have pkg-config
-	need libavro-dev library avro-c
-	need libpq-dev library libpq
-	need libjansson-dev library jansson
-	need libssl-dev library libcrypto
-	need zlib1g-dev library zlib
-	need libzstd-dev library libzstd
-	need liblz4-dev library liblz4
-	need libsasl2-dev library libsasl2
 }
 
 run() {
 	need postgresql server
-	need postgresql-client have psql
-	need default-jre-headless newer_than java -version 11
-	"$here/kafka.sh" fetched || need maven have mvn
+	need_all run
+	"$here/kafka.sh" fetched || need_all fetch
 }
 
 tests() {
-	need libcmocka-dev library cmocka
-	need gcc have gcc
-	need clang have clang
-	need default-jdk-headless newer_than javac -version 11
-	need python3-pytest python pytest
-	need python3-psycopg2 python psycopg2
-	need python3-confluent-kafka python confluent_kafka
-	need python3-avro python avro
-	need spin have spin
+	need_all test
 	need libfaketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
-	need nodejs newer_than node --version 18
-	need npm have npm
 }
 
 bench() {
-	need maven have mvn
-	need default-jdk-headless newer_than javac -version 17
+	need_all fetch
+	need_all bench
 }
 
 # Debian's postgresql makes a cluster and starts it. Nobody here wants that one: for the time of the installation the
@@ -113,7 +152,7 @@ look() {
 		run) run ;;
 		test) tests ;;
 		bench) bench ;;
-		*) sed -n '4,5s/^# *//p' "$0" >&2; exit 2 ;;
+		*) sed -n '4,6s/^# *//p' "$0" >&2; exit 2 ;;
 		esac
 	done
 }
@@ -123,13 +162,17 @@ complete() {
 	case " $* " in *" build "*) ;; *) return 0 ;; esac
 	if [ "${DEPS:-1}" != 0 ] && have apt-get; then
 		sh "$here/librdkafka.sh" fetch
-	elif ! sh "$here/librdkafka.sh" fetched && ! { library 'rdkafka >= 2.8' && library 'rdkafka < 2.10'; }; then
+	elif ! sh "$here/librdkafka.sh" fetched && ! pkg-config --exists 'rdkafka >= 2.8' 'rdkafka < 2.10' 2>/dev/null; then
 		echo "deps: missing: librdkafka 2.8 (deploy/librdkafka.sh fetch builds it)" >&2
 		exit 1
 	fi
 }
 
 [ $# -gt 0 ] || set -- ''
+if [ "$*" = programs ]; then
+	lines '' | awk '{ sub(/=.*/, "", $2); print $2, $1 }' | sort -u
+	exit
+fi
 look "$@"
 if [ -z "$missing" ]; then
 	complete "$@"

@@ -10,6 +10,7 @@
 #include "producer/publishing.h"
 #include "producer/subscription.h"
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
 #include "worker/base/arena.h"
 #include "worker/base/clock.h"
 #include "worker/base/must.h"
@@ -34,7 +35,7 @@ static struct codec *make_codec(const char *folder, struct fault *fault)
 	struct codec *codec;
 
 	pthread_mutex_lock(&lock);
-	codec = codec_new(folder, fault);
+	codec = codec_new(&duplicate_contract, folder, NULL, fault);
 	pthread_mutex_unlock(&lock);
 	return codec;
 }
@@ -128,7 +129,7 @@ static int submit(struct campaign_client *client, const struct duplicate_command
 		return -1;
 	if (pending_count(client->pending) >= CAMPAIGN_IN_FLIGHT_MAX)
 		return fault_set(fault, FAULT_RETRY, "%d commands are in flight", CAMPAIGN_IN_FLIGHT_MAX);
-	if (codec_encode_command(client->codec, command, client->arena, &value, &size, fault) != 0)
+	if (codec_encode_command(client->codec, &command->head, client->arena, &value, &size, fault) != 0)
 		return -1;
 	unacknowledged = publishing_unacknowledged(client->publishing);
 	if (unacknowledged > 0 && unacknowledged + size > CAMPAIGN_IN_FLIGHT_BYTES)

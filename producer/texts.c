@@ -4,7 +4,8 @@
 #include <stdlib.h>
 
 #include "producer/error.h"
-#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/id.h"
 #include "schemas/json.h"
 #include "worker/base/arena.h"
 #include "worker/base/must.h"
@@ -38,8 +39,8 @@ void campaign_pool_free(struct campaign_pool *pool)
 
 void campaign_trace_id(char trace_id[CAMPAIGN_TRACE_ID_SIZE])
 {
-	_Static_assert(CAMPAIGN_TRACE_ID_SIZE == CAMPAIGN_ID_CHARS + 1, "a new campaign's id is as fit for a trace");
-	campaign_new_id(trace_id);
+	_Static_assert(CAMPAIGN_TRACE_ID_SIZE == NEW_ID_CHARS + 1, "a new id is as fit for a trace");
+	id_new(trace_id);
 }
 
 static int digest_of(const char *key, size_t size, uint8_t digest[DIGEST_BYTES], struct fault *fault)
@@ -65,12 +66,12 @@ int campaign_command_from_json(const char *text, size_t size, struct campaign_po
 {
 	struct fault fault;
 
-	return command_from_json(text, size, pool->arena, command, &fault) == 0 ? 0 : error_set(error, &fault);
+	return command_from_json(&duplicate_contract, text, size, pool->arena, &command->head, &fault) == 0 ? 0 : error_set(error, &fault);
 }
 
 const char *campaign_result_to_json(const struct command_result *result, struct campaign_pool *pool)
 {
-	return result_to_json(result, pool->arena);
+	return result_to_json(&duplicate_contract, result, pool->arena);
 }
 
 const char *campaign_position_to_json(const struct campaign_event *event, struct campaign_pool *pool)
@@ -82,7 +83,7 @@ void campaign_result_to_http(const struct command_result *result, struct campaig
 {
 	struct http_response http;
 
-	result_to_http(result, pool->arena, &http);
+	result_to_http(&duplicate_contract, result, pool->arena, &http);
 	*response = (struct campaign_response){ http.status, http.reason_phrase, http.headers, http.body };
 }
 

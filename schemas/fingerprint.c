@@ -1,7 +1,7 @@
 /* Parsing Canonical Form and CRC-64-AVRO (Avro specification, "Parsing Canonical Form for Schemas" and "Schema
  * Fingerprints"). On jansson, not on avro-c: the form needs the text, which avro-c does not keep, and what avro-c cannot
  * be trusted to parse (a `fixed` of size -1, nesting without end) is refused here first. */
-#include "schemas/codec.h"
+#include "schemas/fingerprint.h"
 
 #include <inttypes.h>
 #include <stdbool.h>

@@ -4,169 +4,96 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/result.h"
 #include "worker/base/clock.h"
-
-enum type { TEXT, BOOLEAN, INT32, INT64, TIME, RECORD, TEXTS, DIGEST };
-
-/* One member of a JSON object and where it lies in our struct. A null is a NULL pointer (TEXT, TEXTS, RECORD) or a false
- * flag at has (INT32, INT64, TIME, DIGEST). */
-struct field {
-	const char *name;
-	enum type type;
-	bool nullable;
-	size_t at, has;
-	const struct field *members; /* RECORD */
-	size_t size;                 /* RECORD: of the struct that at points to; 0: members lie in the same struct */
-};
-
-#define AT(struct_, member) .at = offsetof(struct struct_, member)
-#define HAS(struct_, member) .nullable = true, .has = offsetof(struct struct_, member)
-#define END { .name = NULL }
-
-static const struct field campaign_fields[] = {
-	{ "id", TEXT, AT(campaign, id) },
-	{ "name", TEXT, AT(campaign, name) },
-	{ "description", TEXT, AT(campaign, description), .nullable = true },
-	{ "status", TEXT, AT(campaign, status) },
-	{ "selectedLeadCount", INT32, AT(campaign, selected_lead_count) },
-	{ "includeConversationHistory", BOOLEAN, AT(campaign, include_conversation_history) },
-	{ "autoCancelOnMessageReceived", BOOLEAN, AT(campaign, auto_cancel_on_message_received) },
-	{ "outreachLanguage", TEXT, AT(campaign, outreach_language), .nullable = true },
-	{ "createdAt", TIME, AT(campaign, created_at_ms) },
-	{ "updatedAt", TIME, AT(campaign, updated_at_ms) },
-	{ "startedAt", TIME, AT(campaign, started_at_ms), HAS(campaign, has_started_at) },
-	{ "rateLimitedUntil", TIME, AT(campaign, rate_limited_until_ms), HAS(campaign, has_rate_limited_until) },
-	END
-};
-
-static const struct field error_fields[] = {
-	{ "code", TEXT, AT(command_result, error_code) },
-	{ "message", TEXT, AT(command_result, error_message) },
-	{ "details", TEXT, AT(command_result, error_details) },
-	END
-};
-
-#define POSITION \
-	{ "topic", TEXT, AT(command_result, command_topic) }, \
-	{ "partition", INT32, AT(command_result, command_partition) }, \
-	{ "offset", INT64, AT(command_result, command_offset) }
-
-static const struct field position_fields[] = {
-	POSITION,
-	{ "timestamp", TIME, AT(command_result, command_timestamp_ms) },
-	END
-};
-
-#define TRACE_ID { "traceId", TEXT, AT(command_result, trace_id) }
-#define SUCCESS { "success", BOOLEAN, AT(command_result, success) }
-#define DATA { "data", RECORD, AT(command_result, data), .nullable = true, .members = campaign_fields, .size = sizeof(struct campaign) }
-#define ERROR { "error", RECORD, AT(command_result, error_code), .nullable = true, .members = error_fields }
-
-/* The event: the Avro schema's order. */
-static const struct field result_fields[] = {
-	TRACE_ID, SUCCESS, DATA, ERROR,
-	{ "httpStatus", INT32, AT(command_result, http_status) },
-	{ "reason", TEXT, AT(command_result, reason), .nullable = true },
-	{ "retryable", BOOLEAN, AT(command_result, retryable) },
-	{ "retryAfterSeconds", INT32, AT(command_result, retry_after_s), HAS(command_result, has_retry_after) },
-	{ "accountGroupId", TEXT, AT(command_result, account_group_id), .nullable = true },
-	{ "sourceCampaignId", TEXT, AT(command_result, source_campaign_id), .nullable = true },
-	{ "audienceId", TEXT, AT(command_result, audience_id), .nullable = true },
-	{ "draftExisted", BOOLEAN, AT(command_result, draft_existed) },
-	{ "command", RECORD, AT(command_result, command_topic), .members = position_fields },
-	{ "issuedAt", TIME, AT(command_result, issued_at_ms), HAS(command_result, has_issued_at) },
-	{ "processedAt", TIME, AT(command_result, processed_at_ms) },
-	END
-};
+#include "worker/base/must.h"
 
 /* The response's body: the API reference's order. */
-static const struct field envelope_fields[] = { SUCCESS, DATA, ERROR, TRACE_ID, END };
+static const char *const envelope[] = { "success", "data", "error", "traceId" };
 
-static const struct field acknowledgement_fields[] = { TRACE_ID, POSITION, END };
-
-static const struct field command_fields[] = {
-	{ "traceId", TEXT, AT(duplicate_command, head.trace_id) },
-	{ "accountGroupId", TEXT, AT(duplicate_command, head.account_group_id) },
-	{ "campaignId", TEXT, AT(duplicate_command, campaign_id) },
-	{ "name", TEXT, AT(duplicate_command, name) },
-	{ "audienceId", TEXT, AT(duplicate_command, audience_id) },
-	{ "leadIds", TEXTS, AT(duplicate_command, lead_ids), HAS(duplicate_command, lead_count) },
-	{ "apiKeyDigest", DIGEST, AT(duplicate_command, head.key_digest), HAS(duplicate_command, head.has_key) },
-	{ "issuedAt", TIME, AT(duplicate_command, head.issued_at_ms) },
-	{ "expiresAt", TIME, AT(duplicate_command, head.expires_at_ms), HAS(duplicate_command, head.has_expiry) },
-	END
+static const struct field acknowledgement_fields[] = {
+	{ "traceId", FIELD_TEXT, AT(command_result, trace_id) },
+	{ "topic", FIELD_TEXT, AT(command_result, command_topic) },
+	{ "partition", FIELD_INT, AT(command_result, command_partition) },
+	{ "offset", FIELD_LONG, AT(command_result, command_offset) },
 };
+static const struct record_type acknowledgement_type = { "acknowledgement", FIELDS(acknowledgement_fields) };
 
-static json_t *must(json_t *json)
-{
-	if (json == NULL) /* out of memory, or text that is not UTF-8, which neither the codec nor the store lets through */
-		abort();
-	return json;
-}
+/* ---- writing: what jansson refuses is text that is not UTF-8, which neither the codec nor the store lets through ---- */
 
-static bool is_null(const struct field *field, const char *at, const char *has)
-{
-	if (!field->nullable)
-		return false;
-	if (field->type == TEXT || field->type == RECORD)
-		return *(const void *const *)at == NULL;
-	return !*(const bool *)has;
-}
-
-static json_t *object_of(const struct field *fields, const void *base);
+static json_t *object_of(const struct record_type *type, const void *base);
 
 static json_t *value_of(const struct field *field, const char *base)
 {
-	const char *at = base + field->at;
+	const void *at = base + field->offset;
 	char time[TIME_TEXT_SIZE];
 
-	if (is_null(field, at, base + field->has))
+	if (field_is_null(field, base))
 		return json_null();
 	switch (field->type) {
-	case TEXT:
+	case FIELD_TEXT:
 		return must(json_string(*(const char *const *)at));
-	case BOOLEAN:
+	case FIELD_BOOLEAN:
 		return json_boolean(*(const bool *)at);
-	case INT32:
+	case FIELD_INT:
 		return must(json_integer(*(const int32_t *)at));
-	case INT64:
+	case FIELD_LONG:
 		return must(json_integer(*(const int64_t *)at));
-	case TIME:
+	case FIELD_TIME:
 		return must(json_string(clock_format(*(const int64_t *)at, time)));
-	case RECORD:
-		return object_of(field->members, field->size ? *(const void *const *)at : base);
-	default: /* TEXTS and DIGEST occur in commands only, which are read and never written */
-		abort();
+	case FIELD_RECORD:
+		return object_of(field->inner, field->inner->size > 0 ? *(const void *const *)at : base);
+	case FIELD_TEXTS: /* these two occur in commands only, which are read and never written */
+	case FIELD_DIGEST:
+		break;
 	}
+	abort();
 }
 
-static json_t *object_of(const struct field *fields, const void *base)
+static void add_member(json_t *object, const struct field *field, const void *base)
+{
+	must_be(json_object_set_new_nocheck(object, field->name, value_of(field, base)) == 0);
+}
+
+static json_t *object_of(const struct record_type *type, const void *base)
 {
 	json_t *object = must(json_object());
 
-	for (const struct field *field = fields; field->name; field++)
-		if (json_object_set_new_nocheck(object, field->name, value_of(field, base)) != 0)
-			abort();
+	for (size_t i = 0; i < type->count; i++)
+		add_member(object, &type->fields[i], base);
 	return object;
 }
 
-static const char *text_of(const struct field *fields, const void *base, struct arena *arena)
+static const struct field *find_field(const struct record_type *type, const char *name)
 {
-	json_t *object = object_of(fields, base);
-	char *text = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
-	const char *copy;
+	for (size_t i = 0; i < type->count; i++)
+		if (strcmp(type->fields[i].name, name) == 0)
+			return &type->fields[i];
+	return NULL;
+}
 
-	if (text == NULL)
-		abort();
-	copy = arena_strndup(arena, text, strlen(text));
+static const char *text_of_take(json_t *object, struct arena *arena)
+{
+	char *text = must(json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER));
+	const char *copy = arena_strndup(arena, text, strlen(text));
+
 	free(text);
 	json_decref(object);
 	return copy;
 }
 
-const char *result_to_json(const struct command_result *result, struct arena *arena)
+const char *result_to_json(const struct contract *contract, const struct command_result *result, struct arena *arena)
 {
-	return text_of(result_fields, result, arena);
+	return text_of_take(object_of(contract->result, result), arena);
+}
+
+static const char *envelope_of(const struct contract *contract, const struct command_result *result, struct arena *arena)
+{
+	json_t *object = must(json_object());
+
+	for (size_t i = 0; i < sizeof envelope / sizeof envelope[0]; i++)
+		add_member(object, find_field(contract->result, envelope[i]), result);
+	return text_of_take(object, arena);
 }
 
 const char *position_to_json(const char *trace_id, const char *topic, int32_t partition, int64_t offset, struct arena *arena)
@@ -174,7 +101,7 @@ const char *position_to_json(const char *trace_id, const char *topic, int32_t pa
 	struct command_result result = { .trace_id = trace_id, .command_topic = topic, .command_partition = partition,
 				 .command_offset = offset };
 
-	return text_of(acknowledgement_fields, &result, arena);
+	return text_of_take(object_of(&acknowledgement_type, &result), arena);
 }
 
 /* RFC 9110's phrases; one that is not listed may be empty (RFC 9112, 4). */
@@ -195,11 +122,12 @@ static const char *reason_phrase(int status)
 	return "";
 }
 
-void result_to_http(const struct command_result *result, struct arena *arena, struct http_response *response)
+void result_to_http(const struct contract *contract, const struct command_result *result, struct arena *arena,
+		    struct http_response *response)
 {
 	response->status = result->http_status;
 	response->reason_phrase = reason_phrase(result->http_status);
-	response->body = text_of(envelope_fields, result, arena);
+	response->body = envelope_of(contract, result, arena);
 	response->headers = arena_printf(arena, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
 					 strlen(response->body));
 	if (result->has_retry_after)
@@ -212,7 +140,7 @@ const char *http_response_text(const struct http_response *response, struct aren
 			    response->body);
 }
 
-/* Reading. */
+/* ---- reading ---- */
 
 struct reader {
 	struct arena *arena;
@@ -236,7 +164,7 @@ static int read_integer(struct reader *reader, const struct field *field, const 
 
 	if (!json_is_integer(json))
 		return refuse(reader, field, "an integer is wanted");
-	if (field->type == INT64) {
+	if (field->type == FIELD_LONG) {
 		*(int64_t *)at = value;
 		return 0;
 	}
@@ -300,45 +228,46 @@ static int read_digest(struct reader *reader, const struct field *field, const j
 	return 0;
 }
 
-static int read_object(struct reader *reader, const struct field *fields, const char *name, json_t *json, void *base);
+static int read_object(struct reader *reader, const struct record_type *type, const char *name, json_t *json, void *base);
 
 static int read_value(struct reader *reader, const struct field *field, json_t *json, char *base)
 {
-	char *at = base + field->at;
+	char *at = base + field->offset;
 
-	if (field->nullable && field->type != TEXT && field->type != TEXTS && field->type != RECORD)
-		*(bool *)(base + field->has) = true;
+	if (field->companion && field->type != FIELD_TEXTS)
+		*(bool *)(base + field->companion) = true;
 	switch (field->type) {
-	case TEXT:
+	case FIELD_TEXT:
 		if (!json_is_string(json))
 			return refuse(reader, field, "a string is wanted");
 		*(const char **)at = copy_text(reader, json);
 		return 0;
-	case BOOLEAN:
+	case FIELD_BOOLEAN:
 		if (!json_is_boolean(json))
 			return refuse(reader, field, "true or false is wanted");
 		*(bool *)at = json_is_true(json);
 		return 0;
-	case INT32:
-	case INT64:
+	case FIELD_INT:
+	case FIELD_LONG:
 		return read_integer(reader, field, json, at);
-	case TIME:
+	case FIELD_TIME:
 		return read_time(reader, field, json, (int64_t *)at);
-	case TEXTS:
-		return read_texts(reader, field, json, (const char ***)at, (size_t *)(base + field->has));
-	case DIGEST:
+	case FIELD_TEXTS:
+		return read_texts(reader, field, json, (const char ***)at, (size_t *)(base + field->companion));
+	case FIELD_DIGEST:
 		return read_digest(reader, field, json, (uint8_t *)at);
-	case RECORD:
-		if (field->size)
-			base = *(void **)at = arena_alloc(reader->arena, field->size);
-		return read_object(reader, field->members, field->name, json, base);
+	case FIELD_RECORD:
+		if (field->inner->size > 0)
+			base = *(void **)at = arena_alloc(reader->arena, field->inner->size);
+		return read_object(reader, field->inner, field->name, json, base);
 	}
 	abort();
 }
 
-static int read_members(struct reader *reader, const struct field *fields, json_t *json, void *base)
+static int read_members(struct reader *reader, const struct record_type *type, json_t *json, void *base)
 {
-	for (const struct field *field = fields; field->name; field++) {
+	for (size_t i = 0; i < type->count; i++) {
+		const struct field *field = &type->fields[i];
 		json_t *member = json_object_get(json, field->name);
 
 		if (reader->all && member == NULL)
@@ -351,7 +280,7 @@ static int read_members(struct reader *reader, const struct field *fields, json_
 	return 0;
 }
 
-static int read_object(struct reader *reader, const struct field *fields, const char *name, json_t *json, void *base)
+static int read_object(struct reader *reader, const struct record_type *type, const char *name, json_t *json, void *base)
 {
 	const char *key;
 	json_t *member;
@@ -359,14 +288,10 @@ static int read_object(struct reader *reader, const struct field *fields, const 
 	if (!json_is_object(json))
 		return fault_set(reader->fault, FAULT_REJECT, "%s: an object is wanted", name);
 	json_object_foreach (json, key, member) {
-		const struct field *field = fields;
-
-		while (field->name && strcmp(field->name, key) != 0)
-			field++;
-		if (field->name == NULL)
+		if (find_field(type, key) == NULL)
 			return fault_set(reader->fault, FAULT_REJECT, "%s: unknown key \"%.64s\"", name, key);
 	}
-	return read_members(reader, fields, json, base);
+	return read_members(reader, type, json, base);
 }
 
 /* jansson's message without the text that it found there: that may be a secret. */
@@ -381,7 +306,7 @@ static int refuse_syntax(struct fault *fault, json_error_t *error)
 	return fault_set(fault, FAULT_REJECT, "column %d: %s", error->column, error->text);
 }
 
-static int read_text(struct reader *reader, const struct field *fields, const char *name, const char *text, size_t size,
+static int read_text(struct reader *reader, const struct record_type *type, const char *name, const char *text, size_t size,
 		     void *base)
 {
 	json_error_t error;
@@ -390,23 +315,25 @@ static int read_text(struct reader *reader, const struct field *fields, const ch
 
 	if (json == NULL)
 		return refuse_syntax(reader->fault, &error);
-	rc = read_object(reader, fields, name, json, base);
+	rc = read_object(reader, type, name, json, base);
 	json_decref(json);
 	return rc;
 }
 
-int result_from_json(const char *text, size_t size, struct arena *arena, struct command_result *result, struct fault *fault)
+int result_from_json(const struct contract *contract, const char *text, size_t size, struct arena *arena,
+		     struct command_result *result, struct fault *fault)
 {
 	struct reader reader = { arena, fault, true };
 
 	memset(result, 0, sizeof *result);
-	return read_text(&reader, result_fields, "result", text, size, result);
+	return read_text(&reader, contract->result, "result", text, size, result);
 }
 
-int command_from_json(const char *text, size_t size, struct arena *arena, struct duplicate_command *command, struct fault *fault)
+int command_from_json(const struct contract *contract, const char *text, size_t size, struct arena *arena,
+		      struct command_head *command, struct fault *fault)
 {
 	struct reader reader = { arena, fault, false };
 
-	memset(command, 0, sizeof *command);
-	return read_text(&reader, command_fields, "command", text, size, command);
+	memset(command, 0, contract->command->size);
+	return read_text(&reader, contract->command, "command", text, size, command);
 }

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "schemas/command.h"
+#include "schemas/reason.h"
+#include "schemas/types.h"
 
 struct header {
 	const char *name;
@@ -27,14 +28,14 @@ struct record {
 	size_t header_count;
 };
 
-/* What becomes of a record; filled in this order by lane, codec, command and store, published by publisher. */
+/* What becomes of a record; filled in this order by lane, codec, command and execution, published by the publisher. */
 struct job {
 	struct record record;
 	struct command_head *command; /* the operation's struct, which begins with it (arena); set before anything else is */
 	bool executable;       /* passed rules 0 and 1: the store judges it */
 	bool answerable;       /* a traceId could be read: result is published */
 	bool dead_letter;      /* the record goes to the dead-letter topic as well */
-	enum reason reason;    /* REASON_NONE: accepted */
+	const struct reason *reason; /* NULL: accepted */
 	const char *cause;     /* of a dead letter: one line, no payload (arena); NULL otherwise */
 	const char *key_public_id; /* of the API key, for the log (arena); NULL: not known */
 	struct command_result result;

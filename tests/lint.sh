@@ -25,18 +25,25 @@ sources() { find worker schemas producer -name '*.[ch]' | sort; }
 # and may include each other; others of one layer may not.
 layers='
 10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/must worker/base/offsets worker/base/waiter worker/base/distance
-11 worker/base/log worker/base/failpoint worker/base/properties
+11 worker/base/log worker/base/failpoint worker/base/properties worker/base/findings
 12 worker/base/statistics worker/base/settings worker/base/kafka_log
 13 worker/base/config worker/base/config_text
-19 schemas/types
-20 schemas/command
-21 schemas/record
-22 schemas/codec+schemas/guard+schemas/fingerprint schemas/json
+20 schemas/types schemas/reason schemas/murmur2 schemas/framing schemas/fingerprint schemas/guard
+21 schemas/field schemas/id schemas/record
+22 schemas/contract schemas/details schemas/digest
+23 schemas/command schemas/result schemas/writer_schema
+24 schemas/duplicate schemas/decode schemas/encode schemas/json
+25 schemas/codec
 30 worker/sql/sql
-31 worker/start worker/breaker worker/sizing worker/wait worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
-32 worker/kafka/positions
+31 worker/operation worker/start worker/breaker worker/sizing worker/wait worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
+32 worker/duplicate worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
-32 worker/db/store+worker/db/pg+worker/db/migrate
+31 worker/db/params worker/db/rows
+32 worker/db/connection worker/db/binding
+33 worker/db/guarantees worker/db/migrate
+34 worker/db/session
+35 worker/db/ownership worker/db/rights
+36 worker/db/execution
 40 worker/assignment worker/batch worker/executor
 41 worker/takeover
 42 worker/lane
@@ -91,10 +98,10 @@ includes_of() { # PATTERN ALLOWED-FILE...
 verdict 'modules build on lower ones only' "$(includes_upward)"
 verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "$(includes_of 'librdkafka/.*' worker/kafka/*.c \
 	producer/connection.c producer/publishing.c producer/subscription.c)"
-verdict 'libpq is included by pg.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/pg.c)"
-verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/codec.c schemas/guard.c schemas/fingerprint.c)"
+verdict 'libpq is included by worker/db/connection.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/rows.c)"
+verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/writer_schema.c schemas/decode.c schemas/encode.c schemas/guard.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
-verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/command.c worker/kafka/publisher.c producer/texts.c)"
+verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c worker/kafka/publisher.c producer/texts.c)"
 # libcampaign stands on the schemas and worker/base, its tool on its header and worker/base.
 library='campaign client connection error options pending publishing subscription texts'
 producer_includes() {
@@ -127,21 +134,137 @@ verdict 'functions of at most 80 lines' "$(sources | grep '\.c$' | xargs awk '
 	/^[{]$/ { start = FNR }
 	/^[}]$/ && start { if (FNR - start > 81) print FILENAME ":" start ": " FNR - start - 1 " lines"; start = 0 }')"
 
+# --- programs -------------------------------------------------------------------------------------------------------
+
+# What is called is what deploy/deps.sh installs. Debian tells what it has without: elsewhere nobody knows.
+undeclared_programs() { ours | grep -E '(\.sh|\.py|/run|^Makefile)$' | xargs python3 tests/programs.py 2>&1; }
+
+# The check above, on a script of each kind: what of absent-1 to absent-12 it does not find, or finds beside them.
+unfound_programs() {
+	folder=$(mktemp -d) || return
+	cat >"$folder/a.sh" <<-'END'
+	x=$(absent-1 | sed s/absent/x/) && echo "$(absent-2 "$x")" absent
+	case $x in absent) absent-3 ;; esac
+	echo absent | xargs -n 1 -P "$x" absent-4
+	FOO=absent sh -c 'sleep 1; absent-5' # absent
+	find . -exec absent-6 {} +
+	ours() { env FOO=absent timeout 5 "${ABSENT:-absent-7}"; }
+	cat <<-EOT
+	absent $(absent-8)
+	EOT
+	ours absent
+	END
+	printf 'FOO = absent-10\nBAR = $(shell absent-9 $(absent))\nall: absent\n\t@x=1 $(FOO) $$x absent\n' >"$folder/Makefile"
+	printf 'import subprocess, absent_11\nx = ["absent-12", "absent"]\nsubprocess.run(x)\n' >"$folder/a.py"
+	python3 tests/programs.py "$folder/a.sh" "$folder/Makefile" "$folder/a.py" | grep -o 'absent[-_0-9]*' >"$folder/found"
+	seq 12 | sed 's/^/absent-/; s/-11/_11/' | diff - "$folder/found"
+	rm -rf "$folder"
+}
+
+if command -v dpkg-query >/dev/null; then
+	verdict 'every program that is called is one that deploy/deps.sh installs' "$(undeclared_programs)"
+	verdict 'a program that is called and not installed is found' "$(unfound_programs 2>&1)"
+fi
+
 # --- documents ------------------------------------------------------------------------------------------------------
 
+documents() { find . -name '*.md' ! -path './build/*' ! -path './.git/*' ! -path '*/node_modules/*' | sed 's,^\./,,' | sort; }
+
 undocumented_settings() {
-	[ -f README.md ] || { echo 'there is no README.md'; return; }
-	"$worker" settings | while read -r line; do grep -qxF -- "$line" README.md || echo "not in README.md: $line"; done
-}
-undocumented_reasons() {
-	[ -f README.md ] || { echo 'there is no README.md'; return; }
-	for word in $(sed -n 's/^\t\[REASON_[A-Z_]*\] = { "\([a-z_]*\)".*/\1/p' schemas/command.c); do
-		grep -q "$word" README.md || echo "$word"
+	"$worker" settings | while read -r line; do
+		grep -qxF -- "$line" deploy/README.md || echo "not in deploy/README.md: $line"
 	done
 }
 
-verdict "README.md has the table of settings (campaign-worker settings)" "$(undocumented_settings 2>&1)"
-verdict 'README.md has every reason' "$(undocumented_reasons 2>&1)"
+# A line a reason, "word status code retry dead", from each place that says so: the code, whose tables are the source
+# (campaign-worker reasons), the table of the contract, and an example of each outcome, which does not say "dead".
+reasons_coded() {
+	"$worker" reasons | sed -n 's/^| `\([a-z_]*\)` | \([0-9]*\) | `\([A-Z_]*\)` | \([a-z]*\) | \([a-z]*\) |.*/\1 \2 \3 \4 \5/p' | sort
+}
+reasons_documented() {
+	sed -n 's/^| `\([a-z_]*\)` | \([0-9]*\) | `\([A-Z_]*\)` |[^|]*| \([a-z]*\) | \([a-z]*\) |.*/\1 \2 \3 \4 \5/p' schemas/README.md | sort
+}
+reasons_exemplified() {
+	for file in schemas/examples/*.result.json; do
+		sed -n 's/.*"code":"\([A-Z_]*\)".*"httpStatus":\([0-9]*\),"reason":"\([a-z_]*\)","retryable":\([a-z]*\),.*/\3 \2 \1 \4/p' "$file"
+	done | sed -e 's/ true$/ yes/' -e 's/ false$/ no/' | sort -u
+}
+coded_alive() { reasons_coded | sed 's/ [a-z]*$//'; }
+# The checker of the fault suite lists what is a dead letter; the benchmark's peer has the reasons of rule 0's key, 1 and above.
+dead_coded() { reasons_coded | sed -n 's/ .* yes$//p'; }
+dead_checked() {
+	{
+		sed -n 's/^UNREADABLE = //p' tests/system/history.py
+		sed -n 's/^DEAD_LETTERED = //p' tests/fault/checker/answers.py
+	} | grep -o '"[a-z_]*"' | tr -d '"' | sort
+}
+messages_coded() { "$worker" reasons | sed -n 's/^| `\([a-z_]*\)` | \([0-9]*\) | `\([A-Z_]*\)` |[^|]*|[^|]*| \(.*\) |$/\1 \2 \3 \4/p'; }
+peer_differs() {
+	messages_coded >build/lint.first
+	sed -n 's/^\t\([A-Z_]*\)(\([0-9]*\), "\([A-Z_]*\)", "\(.*\)")[,;]$/\1 \2 \3 \4/p' tests/bench/peer/src/Reason.java >build/lint.second
+	[ -s build/lint.second ] || echo 'Reason.java: nothing is found'
+	while read -r word rest; do
+		word=$(echo "$word" | tr '[:upper:]' '[:lower:]')
+		grep -qxF "$word $rest" build/lint.first || echo "Reason.java: $word $rest"
+	done <build/lint.second
+	rm -f build/lint.first build/lint.second
+}
+difference() { # NAME NAME: of two functions' output
+	mkdir -p build && "$1" >build/lint.first && "$2" >build/lint.second
+	[ -s build/lint.first ] || echo "$1 finds nothing"
+	diff build/lint.first build/lint.second | sed -n -e "s/^</$1:/p" -e "s/^>/$2:/p"
+	rm -f build/lint.first build/lint.second
+}
+
+# What stands in a document's prose, a line each, without what is fenced: "link TARGET", or "path TEXT" for a text in
+# backquotes with a slash or the end of a source file, which is not a setting's value, a system's path or one below build/.
+references() { # FILE
+	awk '
+	/^```/ { fenced = !fenced }
+	fenced { next }
+	{
+		line = $0
+		while (match(line, /\]\([^) ]+\)/)) {
+			print "link " substr(line, RSTART + 2, RLENGTH - 3)
+			line = substr(line, RSTART + RLENGTH)
+		}
+		n = split($0, part, "`")
+		for (i = 2; i < n; i += 2)
+			if (part[i] ~ /^[A-Za-z0-9_.*-][A-Za-z0-9_.\/*-]*$/ && part[i] !~ /^build\// &&
+			    part[i] ~ /\/|\.(c|h|sh|py|sql|md|txt)$/)
+				print "path " part[i]
+	}' "$1"
+}
+anchors() { # FILE: those that GitHub makes of its headings
+	grep '^#' "$1" | sed -e 's/^#* *//' -e 's/[^A-Za-z0-9 _-]//g' -e 's/ /-/g' | tr '[:upper:]' '[:lower:]'
+}
+exists() { for found in $1; do [ -e "$found" ] && return 0; done; return 1; } # a pattern
+dead_references() {
+	for document in $(documents); do
+		folder=$(dirname "$document")
+		references "$document" | while read -r kind text; do
+			target=${text%%#*}
+			case $kind:$text in
+			link:http:*|link:https:*) continue ;;
+			link:*) [ -z "$target" ] || exists "$folder/$target" || echo "$document: no file for the link $text" ;;
+			path:*) exists "$text" || exists "$folder/$text" || echo "$document: no file for the path $text" ;;
+			esac
+			case $kind:$text in
+			link:*.md#*|link:\#*)
+				[ -f "$folder/${target:-${document##*/}}" ] && anchors "$folder/${target:-${document##*/}}" |
+					grep -qx "${text#*#}" || echo "$document: no heading for the link $text" ;;
+			esac
+		done
+	done
+}
+
+verdict 'deploy/README.md has the table of settings (campaign-worker settings)' "$(undocumented_settings 2>&1)"
+verdict 'schemas/README.md says of every reason what the code says (campaign-worker reasons)' \
+	"$(difference reasons_documented reasons_coded 2>&1)"
+verdict 'there is an example of every reason, and it says what the code says' "$(difference reasons_exemplified coded_alive 2>&1)"
+verdict "the checker's and the peer's reasons are the code's" "$(difference dead_checked dead_coded 2>&1; peer_differs 2>&1)"
+verdict 'README.md is at most 10,240 bytes' "$(wc -c <README.md | awk '$1 > 10240 { print $1 }')"
+verdict 'every link and every path in a document leads somewhere' "$(dead_references 2>&1)"
 verdict 'the example of a configuration is current (campaign-worker settings --example)' \
 	"$("$worker" settings --example 2>&1 | diff - deploy/campaign-worker.conf.example 2>&1)"
 verdict 'a release holds no failpoint' "$(nm "$worker" 2>&1 | grep -w -e failpoint -e 'nm:.*';
@@ -173,28 +296,24 @@ exported_otherwise() {
 	defined "$build/lib/libcampaign.a" | diff "$scratch/declared" - | sed -n 's/^[<>]/static:&/p'
 }
 
-# A function of the product is called by another of its files, or its own file calls it as well (then it is not static because
-# a test calls it), or it is libcampaign's. The exceptions are to be removed by whoever owns them.
+# A global function is called somewhere in the product (in its own file counts: then it is global because a test calls it as
+# well), or it is libcampaign's. The exceptions are to be removed by whoever owns them; of the log, they are the hooks without
+# which its rate limit cannot be tested.
 for_tests_alone='
-codec_add_schema_id (schemas/codec.c)
-result_from_json (schemas/json.c)
-fault_kind_name (worker/base/fault.c)
-log_dropped (worker/base/log.c)
-log_set_clock (worker/base/log.c)
-log_set_fd (worker/base/log.c)
-pg_flush (worker/db/pg.c)
-store_execute (worker/db/store.c)
+log_set_clock worker/base/log.c
+log_set_fd worker/base/log.c
+log_dropped worker/base/log.c
+fault_kind_name worker/base/fault.c
+codec_add_schema_id schemas/codec.c
+result_from_json schemas/json.c
 '
 called_by_tests_alone() {
-	{ objects .; echo "$build/obj/worker/main.o $build/obj/producer/main.o"; } | xargs nm -g --undefined-only |
-		awk 'NF == 2 { print $2 }' | sort -u >"$scratch/called"
-	sed -n 's/^CAMPAIGN_API .*[ *]\(campaign_[a-z_]*\)(.*/\1/p' producer/campaign.h >"$scratch/exported"
+	sources | grep '\.c$' | xargs grep -hv '^ *[/*]' | grep -o '\<[a-z_0-9]*\>' | sort | uniq -c | awk '$1 > 1 { print $2 }' >"$scratch/named"
+	sed -n 's/^CAMPAIGN_API .*[ *]\(campaign_[a-z_]*\)(.*/\1/p' producer/campaign.h >>"$scratch/named"
 	for source in $(modules .); do
-		for name in $(nm -g --defined-only "$build/obj/${source%.c}.o" | awk '$2 == "T" { print $3 }' | sort |
-			comm -23 - "$scratch/called" | grep -vxF -f "$scratch/exported"); do
-			[ "$(grep -v '^ *[/*]' "$source" | grep -cw "$name")" -gt 1 ] || echo "$name ($source)"
-		done
-	done | grep -vxF -e "$for_tests_alone"
+		nm -g --defined-only "$build/obj/${source%.c}.o" | awk '$2 == "T" { print $3 }' | grep -vxF -f "$scratch/named" | sed "s|$| $source|"
+	done | sort >"$scratch/alone"
+	echo "$for_tests_alone" | grep . | sort | diff - "$scratch/alone" | sed -n -e 's/^> //p' -e 's/^< /no exception any more: /p'
 }
 
 scratch=$(mktemp -d)

@@ -184,7 +184,7 @@ suite_demo() {
 # The fault suite's own tools: the history checker and the proxy.
 suite_fault_tools() {
 	build VARIANT=test build/test/fault-proxy || return
-	run_pytest tests/fault/test_check_history.py tests/fault/test_proxy.py
+	run_pytest tests/fault/checker tests/fault/test_proxy.py
 }
 
 # The benchmark's own tools, with little work: what they measure is right, and what is wrong is noticed.

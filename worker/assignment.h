@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "worker/db/store.h"
+#include "worker/db/ownership.h"
 #include "worker/kafka/consumer.h"
 
 #define TRANSACTIONAL_ID_SIZE 256

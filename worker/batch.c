@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/command.h"
+#include "schemas/id.h"
+#include "schemas/murmur2.h"
+#include "schemas/result.h"
 #include "worker/base/failpoint.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
@@ -42,6 +46,7 @@ void batch_clear(struct batch *batch)
 {
 	arena_reset(batch->arena);
 	batch->count = batch->bytes = batch->offset_count = 0;
+	batch->fault.kind = FAULT_NONE;
 }
 
 /* ---- the rules that need no database ---- */
@@ -63,16 +68,16 @@ static const char *header_trace_id(const struct record *record, struct arena *ar
 	return NULL;
 }
 
-static void refuse(struct job *job, enum reason reason, const char *details)
+static void refuse(struct job *job, const struct reason *reason, const char *details)
 {
 	job->reason = reason;
 	result_refuse(&job->result, reason, details);
-	job->dead_letter = reason_info(reason)->dead_letter;
+	job->dead_letter = reason->dead_letter;
 	job->cause = job->dead_letter ? details : NULL;
 }
 
 /* The traceId in the value cannot be used: the header's answers, and the record is kept as a dead letter. */
-static void refuse_without_trace(struct job *job, enum reason reason, const char *details, struct arena *arena)
+static void refuse_without_trace(struct job *job, const struct reason *reason, const char *details, struct arena *arena)
 {
 	refuse(job, reason, details);
 	job->dead_letter = true;
@@ -87,37 +92,43 @@ static bool key_is(const struct record *record, const char *account_group_id)
 	       memcmp(record->key, account_group_id, record->key_size) == 0;
 }
 
-/* Rules 0 and 1 (protocol.txt). */
-static void validate(struct codec *codec, struct arena *arena, struct job *job)
+static const struct reason *find_mistake(const struct contract *contract, struct job *job, struct arena *arena,
+					 const char **details)
+{
+	if (!key_is(&job->record, job->command->account_group_id)) {
+		*details = "the record key is not the command's accountGroupId";
+		return &reason_key_mismatch;
+	}
+	return command_check(contract, job->command, arena, details) < 0 ? &reason_invalid_field : NULL;
+}
+
+/* Rules 0 and 1 (protocol.txt). -1: it cannot be told now what the record is. */
+static int validate(const struct batch_source *source, struct arena *arena, struct job *job, struct fault *fault)
 {
 	const struct record *record = &job->record;
-	struct duplicate_command *command = arena_alloc(arena, sizeof *command);
-	struct fault fault;
-	enum reason reason;
+	const struct reason *reason;
 	const char *details;
 
-	job->command = &command->head;
+	job->command = arena_alloc(arena, source->contract->command->size);
 	job->result.command_topic = record->topic;
 	job->result.command_partition = record->partition;
 	job->result.command_offset = record->offset;
 	job->result.command_timestamp_ms = record->timestamp_ms;
-	if (codec_decode_command(codec, record->value, record->value_size, arena, command, &reason, &fault) < 0) {
-		refuse_without_trace(job, reason, arena_strndup(arena, fault.msg, strlen(fault.msg)), arena);
-		return;
+	if (codec_decode_command(source->codec, record->value, record->value_size, arena, job->command, &reason, fault) < 0) {
+		if (fault->kind == FAULT_WAIT)
+			return -1;
+		refuse_without_trace(job, reason, arena_strndup(arena, fault->msg, strlen(fault->msg)), arena);
+		return 0;
 	}
-	job->answerable = id_is_well_formed(command->head.trace_id);
-	result_describe(&job->result, command);
-	if (!key_is(record, command->head.account_group_id))
-		reason = REASON_KEY_MISMATCH, details = "the record key is not the command's accountGroupId";
-	else if (command_check(command, arena, &details) < 0)
-		reason = REASON_INVALID_FIELD;
-	else
-		reason = REASON_NONE;
-	job->executable = reason == REASON_NONE;
-	if (reason != REASON_NONE && job->answerable)
+	job->answerable = id_is_well_formed(job->command->trace_id);
+	result_describe(&job->result, source->contract, job->command);
+	reason = find_mistake(source->contract, job, arena, &details);
+	job->executable = reason == NULL;
+	if (reason && job->answerable)
 		refuse(job, reason, details);
-	else if (reason != REASON_NONE)
+	else if (reason)
 		refuse_without_trace(job, reason, details, arena);
+	return 0;
 }
 
 static uint32_t hash_text(uint32_t hash, const char *text)
@@ -189,18 +200,22 @@ static void add_offset(struct batch *batch, const struct batch_source *source, c
 	batch->offsets[i] = (struct batch_offset){ record->partition, record->offset + 1 };
 }
 
-/* The next record; false: there is none, or it is for the next batch. */
+/* The next record; false: there is none, it is for the next batch, or it cannot be decoded now. */
 static bool add_record(struct batch *batch, const struct batch_source *source)
 {
 	struct job *job = &batch->jobs[batch->count];
 	const struct record *record = &job->record;
+	struct fault fault;
 
 	*job = (struct job){ 0 };
 	if (!consumer_peek(source->consumer, batch->arena, &job->record))
 		return false;
 	if (batch->count > 0 && batch->bytes + arena_used(batch->arena) + record->value_size > source->bytes_max)
 		return false;
-	validate(source->codec, batch->arena, job);
+	if (validate(source, batch->arena, job, &fault) < 0) {
+		batch->fault = fault;
+		return false;
+	}
 	if (job->executable && !add_trace(batch, batch->count))
 		return false;
 	warn_if_misplaced(source->consumer, record);
@@ -215,6 +230,7 @@ void batch_fill(struct batch *batch, const struct batch_source *source)
 {
 	size_t before = batch->count;
 
+	batch->fault.kind = FAULT_NONE;
 	if (before == 0)
 		memset(batch->traces, 0, batch->trace_slots * sizeof *batch->traces);
 	while (batch->count < source->count_max && add_record(batch, source))
@@ -229,28 +245,27 @@ static const char *describe_outcome(const struct job *job)
 {
 	if (job->cause)
 		return job->cause;
-	if (job->reason != REASON_NONE)
-		return reason_info(job->reason)->message;
+	if (job->reason)
+		return job->reason->message;
 	return job->result.draft_existed ? "the draft was there already" : "a draft was written";
 }
 
-static void log_job(const struct job *job)
+static void log_job(const struct contract *contract, const struct job *job)
 {
-	const struct reason_info *info = reason_info(job->reason);
-	enum log_level level = job->reason == REASON_DATABASE_ERROR ? LEVEL_ERROR :
-			       job->dead_letter || job->reason == REASON_ROWS_LOCKED ? LEVEL_WARN : LEVEL_DEBUG;
+	const struct reason *reason = job->reason;
+	enum log_level level = reason == &reason_database_error ? LEVEL_ERROR :
+			       job->dead_letter || reason == &reason_rows_locked ? LEVEL_WARN : LEVEL_DEBUG;
 
 	if (!log_is_on(level))
 		return;
-	log_event(level, job->dead_letter ? "dead_letter" : job->reason == REASON_NONE ? "accepted" : "refused",
-		  describe_outcome(job), "traceId", job->answerable ? job->result.trace_id : NULL, "reason",
-		  job->reason == REASON_NONE ? NULL : info->word, "accountGroupId", job->result.account_group_id, "key",
-		  job->key_public_id, "campaignId", job->result.data ? job->result.campaign->id : NULL, "topic", job->record.topic,
-		  "partition", LOG_INT(job->record.partition), "offset", LOG_INT(job->record.offset), (char *)0);
+	log_event(level, job->dead_letter ? "dead_letter" : reason ? "refused" : "accepted", describe_outcome(job), "traceId",
+		  job->answerable ? job->result.trace_id : NULL, "reason", reason ? reason->word : NULL, "accountGroupId",
+		  job->result.account_group_id, "key", job->key_public_id, "campaignId", result_id(&job->result, contract), "topic",
+		  job->record.topic, "partition", LOG_INT(job->record.partition), "offset", LOG_INT(job->record.offset), (char *)0);
 }
 
-void batch_log(const struct batch *batch)
+void batch_log(const struct batch *batch, const struct contract *contract)
 {
 	for (size_t i = 0; i < batch->count; i++)
-		log_job(&batch->jobs[i]);
+		log_job(contract, &batch->jobs[i]);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/result.h"
 #include "worker/base/clock.h"
 #include "worker/base/log.h"
 
@@ -10,20 +11,20 @@
 #define SPLIT_INTO 8
 #define RETRY_PAUSE_MS 50
 
-static void send(struct executor *executor, size_t first, size_t n, enum store_end end)
+static void send(struct executor *executor, size_t first, size_t n, enum execution_end end)
 {
 	wait_begin(executor->wait, false, clock_monotonic_ms());
-	store_send(executor->store, &executor->fence, executor->jobs + first, n, end, executor->arena);
+	execution_send(executor->execution, &executor->fence, executor->jobs + first, n, end, executor->arena);
 }
 
 static int receive(struct executor *executor, size_t first, size_t n, struct fault *fault)
 {
 	executor->sent = false;
 	wait_begin(executor->wait, false, clock_monotonic_ms());
-	return store_receive(executor->store, executor->jobs + first, n, executor->arena, fault);
+	return execution_receive(executor->execution, executor->jobs + first, n, executor->arena, fault);
 }
 
-static int execute_once(struct executor *executor, size_t first, size_t n, enum store_end end, struct fault *fault)
+static int execute_once(struct executor *executor, size_t first, size_t n, enum execution_end end, struct fault *fault)
 {
 	if (!executor->sent)
 		send(executor, first, n, end);
@@ -41,7 +42,7 @@ static int execute_patiently(struct executor *executor, size_t first, size_t n, 
 	for (int i = 0; i < tries; i++) {
 		if (i > 0)
 			wait_pause(executor->wait, RETRY_PAUSE_MS + rand() % RETRY_PAUSE_MS);
-		if (execute_once(executor, first, n, STORE_COMMIT, fault) == 0)
+		if (execute_once(executor, first, n, EXECUTION_COMMIT, fault) == 0)
 			return 0;
 		if (fault->kind != FAULT_RETRY || (n > 1 && timed_out(fault)))
 			return -1;
@@ -51,7 +52,7 @@ static int execute_patiently(struct executor *executor, size_t first, size_t n, 
 
 static bool writes_draft(const struct job *job)
 {
-	return job->executable && job->reason == REASON_NONE && !job->result.draft_existed;
+	return job->executable && job->reason == NULL && !job->result.draft_existed;
 }
 
 static void record_success(struct executor *executor, size_t first, size_t n)
@@ -85,9 +86,9 @@ static int answer_failure(struct executor *executor, size_t place, struct fault 
 		executor->breaker.probe = place + 1; /* those before it are known */
 		return stop_answering(executor, "command after command failed in the database for one cause", fault);
 	}
-	job->reason = locked ? REASON_ROWS_LOCKED : REASON_DATABASE_ERROR;
+	job->reason = locked ? &reason_rows_locked : &reason_database_error;
 	job->executable = false;
-	job->dead_letter = reason_info(job->reason)->dead_letter;
+	job->dead_letter = job->reason->dead_letter;
 	job->cause = arena_printf(executor->arena, "SQLSTATE %s: %s", fault->sqlstate, fault->msg);
 	if (timed_out(fault))
 		details = "the command could not be judged or written in time; nothing was written";
@@ -107,12 +108,12 @@ static int execute_failed(struct executor *executor, size_t place, struct fault 
 	bool written;
 
 	wait_begin(executor->wait, false, clock_monotonic_ms());
-	if (store_find_draft(executor->store, executor->jobs[place], &written, &look) < 0) {
+	if (execution_find_written(executor->execution, executor->jobs[place], &written, &look) < 0) {
 		*fault = look;
 		return -1;
 	}
 	if (written) {
-		if (execute_once(executor, place, 1, STORE_COMMIT_UNLOCKED, fault) < 0) {
+		if (execute_once(executor, place, 1, EXECUTION_COMMIT_UNLOCKED, fault) < 0) {
 			if (fault->kind == FAULT_REJECT || fault->kind == FAULT_RETRY)
 				fault->kind = FAULT_WAIT;
 			return -1;
@@ -168,7 +169,7 @@ static int probe(struct executor *executor, struct fault *fault)
 	for (size_t tried = 0; tried < executable; tried++) {
 		size_t i = executor->breaker.probe = choose_probe(executor);
 
-		if (execute_once(executor, i, 1, STORE_ROLLBACK, fault) < 0) {
+		if (execute_once(executor, i, 1, EXECUTION_ROLLBACK, fault) < 0) {
 			if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
 				return -1;
 			breaker_probed(&executor->breaker, false);
@@ -183,10 +184,10 @@ static int probe(struct executor *executor, struct fault *fault)
 	return 0;
 }
 
-void executor_init(struct executor *executor, struct store *store, struct wait *wait, struct statistics *statistics,
+void executor_init(struct executor *executor, struct execution *execution, struct wait *wait, struct statistics *statistics,
 		   const struct config *config)
 {
-	*executor = (struct executor){ .store = store, .wait = wait, .statistics = statistics };
+	*executor = (struct executor){ .execution = execution, .wait = wait, .statistics = statistics };
 	breaker_init(&executor->breaker, config->breaker);
 	sizing_init(&executor->sizing, (size_t)config->batch, config->batch_ms);
 }
@@ -201,7 +202,7 @@ void executor_send(struct executor *executor, const struct fence *fence, struct 
 	executor->sent_at_ms = clock_monotonic_ms();
 	executor->sent = !executor->breaker.open;
 	if (executor->sent)
-		send(executor, 0, n, STORE_COMMIT);
+		send(executor, 0, n, EXECUTION_COMMIT);
 }
 
 void executor_abandon(struct executor *executor)

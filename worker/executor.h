@@ -9,12 +9,12 @@
 #include "worker/base/fault.h"
 #include "worker/base/statistics.h"
 #include "worker/breaker.h"
-#include "worker/db/store.h"
+#include "worker/db/execution.h"
 #include "worker/sizing.h"
 #include "worker/wait.h"
 
 struct executor {
-	struct store *store; /* this and the next two are borrowed */
+	struct execution *execution; /* this and the next two are borrowed */
 	struct wait *wait;
 	struct statistics *statistics;
 	struct breaker breaker;
@@ -27,7 +27,7 @@ struct executor {
 	int64_t sent_at_ms;
 };
 
-void executor_init(struct executor *executor, struct store *store, struct wait *wait, struct statistics *statistics,
+void executor_init(struct executor *executor, struct execution *execution, struct wait *wait, struct statistics *statistics,
 		   const struct config *config);
 
 /* Sends a batch to PostgreSQL and returns; what fails is told by executor_receive. What the fence and the jobs point to, and

@@ -12,6 +12,8 @@
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/batch.h"
+#include "worker/db/execution.h"
+#include "worker/db/ownership.h"
 #include "worker/executor.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/publisher.h"
@@ -42,7 +44,12 @@ struct lane {
 
 	struct consumer *consumer;   /* NULL: to be made, like the next one */
 	struct publisher *publisher;
-	struct store *store;
+	struct session *session;
+	struct execution *execution;
+	const struct contract *contract; /* the operation's, and what executes it */
+	struct execution_settings execution_settings;
+	struct statement execution_statements[EXECUTION_STATEMENTS];
+	const struct statement *statements[3];
 	struct codec *codec;
 	struct arena *arena;         /* of one round */
 	bool rejoin;                 /* the consumer is to be made anew */
@@ -89,11 +96,26 @@ static uint64_t get_serial(void *arg)
 	return lane->consumer ? consumer_serial(lane->consumer) : 0;
 }
 
-static struct store *make_store(struct lane *lane)
+static void prepare_operation(struct lane *lane, const struct operation *operation)
+{
+	lane->contract = operation->contract;
+	lane->execution_settings = (struct execution_settings){
+		.contract = operation->contract,
+		.lock_sql = operation->lock_sql,
+		.execute_sql = operation->execute_sql,
+		.written_sql = operation->written_sql,
+		.limit = operation->limit(lane->config),
+	};
+	execution_statements(&lane->execution_settings, lane->execution_statements);
+	lane->statements[0] = ownership_statements;
+	lane->statements[1] = lane->execution_statements;
+}
+
+static struct session *make_session(struct lane *lane)
 {
 	const struct config *config = lane->config;
 	char application[64];
-	struct store_settings settings = {
+	struct session_settings settings = {
 		.database = config->database,
 		.application = application,
 		.group = config->group,
@@ -102,15 +124,16 @@ static struct store *make_store(struct lane *lane)
 		.statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = config->lock_timeout_ms,
 		.connect_timeout_ms = CONNECT_MS,
-		.audience_leads_max = config->audience_leads_max,
+		.statements = lane->statements,
 	};
 	struct waiter waiter = { wait_for_socket, &lane->wait };
 
 	snprintf(application, sizeof application, "campaign-worker %.30s.%d", config->instance, lane->number);
-	return store_new(&settings, &waiter);
+	return session_new(&settings, &waiter);
 }
 
-struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop, struct fault *fault)
+struct lane *lane_new(const struct config *config, const struct operation *operation, int number, const atomic_bool *stop,
+		      struct fault *fault)
 {
 	struct lane *lane = must(calloc(1, sizeof *lane));
 	const struct keep_alive keep_alive = { keep_consumer_alive, get_serial, lane };
@@ -120,16 +143,18 @@ struct lane *lane_new(const struct config *config, int number, const atomic_bool
 	pthread_mutex_init(&lane->view_lock, NULL);
 	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
 	lane->arena = arena_new(ARENA_KEEP);
-	lane->store = make_store(lane);
+	prepare_operation(lane, operation);
+	lane->session = make_session(lane);
+	lane->execution = execution_new(lane->session, &lane->execution_settings);
 	wait_init(&lane->wait, stop, number, &keep_alive);
 	assignment_init(&lane->assignment, config->commands, config->group);
-	executor_init(&lane->executor, lane->store, &lane->wait, &lane->statistics, config);
-	lane->takeover = (struct takeover){ .config = config, .transactional_id = lane->transactional_id, .store = lane->store,
+	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, config);
+	lane->takeover = (struct takeover){ .config = config, .transactional_id = lane->transactional_id, .session = lane->session,
 					    .wait = &lane->wait, .assignment = &lane->assignment, .arena = lane->arena };
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_init(&lane->batches[i], (size_t)config->batch);
 	lane->batch = &lane->batches[0];
-	lane->codec = codec_new(config->schemas, fault);
+	lane->codec = codec_new(lane->contract, config->schemas, NULL, fault);
 	if (lane->codec)
 		return lane;
 	lane_free(lane);
@@ -142,7 +167,8 @@ void lane_free(struct lane *lane)
 		return;
 	consumer_free(lane->consumer, 0);
 	publisher_free(lane->publisher);
-	store_free(lane->store);
+	execution_free(lane->execution);
+	session_free(lane->session);
 	codec_free(lane->codec);
 	arena_free(lane->arena);
 	assignment_clear(&lane->assignment);
@@ -247,13 +273,13 @@ static int ensure_consumer(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
-static int ensure_store(struct lane *lane, struct fault *fault)
+static int ensure_session(struct lane *lane, struct fault *fault)
 {
-	if (store_connected(lane->store))
+	if (session_connected(lane->session))
 		return 0;
 	assignment_drop(&lane->assignment);
 	wait_begin(&lane->wait, true, clock_monotonic_ms());
-	if (store_connect(lane->store, fault) < 0)
+	if (session_connect(lane->session, fault) < 0)
 		return -1;
 	statistics_add(&lane->statistics, COUNT_CONNECTIONS, 1);
 	log_info("database_connected", "connected to PostgreSQL", "lane", LOG_INT(lane->number));
@@ -269,7 +295,7 @@ static int ensure_clients(struct lane *lane, struct fault *fault)
 		return 0;
 	if (ensure_consumer(lane, fault) < 0)
 		return -1;
-	return ensure_store(lane, fault);
+	return ensure_session(lane, fault);
 }
 
 /* ---- one round ---- */
@@ -345,7 +371,7 @@ static int publish_executed(struct lane *lane, struct fault *fault)
 	taken_us = clock_monotonic_us() - begun_us;
 	sizing_observe_kafka(&lane->executor.sizing, taken_us);
 	statistics_observe(&lane->statistics, HISTOGRAM_PUBLISH, taken_us);
-	batch_log(batch);
+	batch_log(batch, lane->contract);
 	count_batch(lane, batch);
 	advance(lane, batch);
 	consumer_release(lane->consumer, batch->count);
@@ -363,7 +389,7 @@ static bool something_is_due(const struct lane *lane)
 /* While a batch is in hand, the next one may be begun. */
 static bool may_go_ahead(const struct lane *lane)
 {
-	return !wait_is_stopping(&lane->wait) && store_connected(lane->store);
+	return !wait_is_stopping(&lane->wait) && session_connected(lane->session);
 }
 
 static bool is_worth_it(const struct lane *lane)
@@ -379,6 +405,7 @@ static void fill(struct lane *lane, struct batch *batch)
 	const struct batch_source source = {
 		.consumer = lane->consumer,
 		.codec = lane->codec,
+		.contract = lane->contract,
 		.partitions = partitions,
 		.partition_count = assignment_fences(&lane->assignment, partitions),
 		.count_max = lane->executor.sizing.limit,
@@ -429,6 +456,10 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return -1;
 	if (!sent && (wait_is_stopping(&lane->wait) || batch->count > 0))
 		return 0;
+	if (!sent && batch->fault.kind != FAULT_NONE) {
+		*fault = batch->fault;
+		return -1;
+	}
 	if (!sent)
 		return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
 	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)

@@ -15,11 +15,13 @@
 
 #include "worker/base/config.h"
 #include "worker/base/statistics.h"
+#include "worker/operation.h"
 
 struct lane;
 
 /* Reads the schemas (FAULT_FATAL) and connects to nothing yet. One after another: avro-c is not made for threads here. */
-struct lane *lane_new(const struct config *config, int number, const atomic_bool *stop, struct fault *fault) MUST_CHECK;
+struct lane *lane_new(const struct config *config, const struct operation *operation, int number, const atomic_bool *stop,
+		      struct fault *fault) MUST_CHECK;
 void lane_free(struct lane *lane); /* accepts NULL */
 
 /* Runs until *stop; finishes the batch in hand, leaves the group and drops its clients. 0, or -1 if a person must change something (logged). */

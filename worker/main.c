@@ -11,19 +11,21 @@
 #include "worker/base/log.h"
 #include "worker/resume.h"
 #include "worker/run.h"
-#include "worker/db/store.h"
+#include "worker/base/offsets.h"
+#include "worker/db/migrate.h"
+#include "worker/duplicate.h"
 #include "worker/kafka/topics.h"
 
 enum { EXIT_USAGE = 2 };
 
-static void say(void *arg, const char *line)
+static void print_line(void *arg, const char *line)
 {
 	(void)arg;
 	puts(line);
 	fflush(stdout);
 }
 
-static void say_finding(void *arg, bool wrong, const char *line)
+static void print_finding(void *arg, bool wrong, const char *line)
 {
 	(void)arg;
 	printf("%s %s\n", wrong ? "WRONG" : "ok   ", line);
@@ -36,11 +38,21 @@ static int complain(const struct fault *fault)
 	return EXIT_FAILURE;
 }
 
-static int command_migrate(const struct config *config)
+static int migrate_command(const struct config *config)
 {
 	struct fault fault;
 
-	return store_migrate(config->database, say, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+	return migrate_run(config->database, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+}
+
+static void print_reasons(const struct contract *contract)
+{
+	const struct reason *reason;
+
+	puts("| reason | status | code | retry | dead letter | message |\n|---|---|---|---|---|---|");
+	for (size_t i = 0; (reason = contract_reason(contract, i)) != NULL; i++)
+		printf("| `%s` | %d | `%s` | %s | %s | %s |\n", reason->word, reason->http_status, reason->code,
+		       reason->retryable ? "yes" : "no", reason->dead_letter ? "yes" : "no", reason->message);
 }
 
 static void print_usage(FILE *to)
@@ -54,6 +66,7 @@ static void print_usage(FILE *to)
 	      "  topics    create missing topics [--partitions N] [--results-partitions N] [--replication N]\n"
 	      "  resume    let a halted partition go on: --partition P --from OFFSET|earliest\n"
 	      "  settings  print the settings as a table (markdown), or as an example file (--example)\n"
+	      "  reasons   print why commands are refused, as a table (markdown)\n"
 	      "\n", to);
 }
 
@@ -77,7 +90,15 @@ static int usage_error(const char *what, const char *value)
 	return EXIT_USAGE;
 }
 
-static int command_topics(const struct config *config, int argc, char **argv)
+static int check_command(const struct config *config)
+{
+	struct findings findings = { .print = print_finding };
+
+	check_run(config, &duplicate_operation, &findings);
+	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int topics_command(const struct config *config, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "partitions", required_argument, NULL, 'p' },
@@ -87,7 +108,8 @@ static int command_topics(const struct config *config, int argc, char **argv)
 	};
 	long long partitions = 12, results = 6, replication = 0;
 	struct fault fault;
-	int option, differences;
+	struct findings findings = { .print = print_finding };
+	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'p' ? !parse_number(optarg, 1, 10000, &partitions) :
@@ -97,11 +119,12 @@ static int command_topics(const struct config *config, int argc, char **argv)
 	}
 	if (optind < argc)
 		return usage_error("topics: not understood", argv[optind]);
-	differences = topics_create(config, (int)partitions, (int)results, (int)replication, say_finding, NULL, &fault);
-	return differences < 0 ? complain(&fault) : differences > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (topics_create(config, (int)partitions, (int)results, (int)replication, &findings, &fault) < 0)
+		return complain(&fault);
+	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static int command_resume(const struct config *config, int argc, char **argv)
+static int resume_command(const struct config *config, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "partition", required_argument, NULL, 'p' },
@@ -123,7 +146,7 @@ static int command_resume(const struct config *config, int argc, char **argv)
 		return usage_error("resume: not understood", argv[optind]);
 	if (partition < 0 || from == -1)
 		return usage_error("resume: both --partition P and --from OFFSET|earliest are needed", NULL);
-	return resume_order(config, (int)partition, from, say, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+	return resume_order(config, (int)partition, from, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
 }
 
 static int dispatch(const struct config *config, int argc, char **argv)
@@ -131,9 +154,9 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	const char *command = argv[0];
 
 	if (strcmp(command, "topics") == 0)
-		return command_topics(config, argc, argv);
+		return topics_command(config, argc, argv);
 	if (strcmp(command, "resume") == 0)
-		return command_resume(config, argc, argv);
+		return resume_command(config, argc, argv);
 	if (strcmp(command, "settings") == 0) {
 		if (argc == 2 && strcmp(argv[1], "--example") == 0)
 			config_print_example();
@@ -145,12 +168,16 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	}
 	if (argc > 1)
 		return usage_error("not understood", argv[1]);
+	if (strcmp(command, "reasons") == 0) {
+		print_reasons(duplicate_operation.contract);
+		return EXIT_SUCCESS;
+	}
 	if (strcmp(command, "run") == 0)
-		return run_lanes(config);
+		return run_lanes(config, &duplicate_operation);
 	if (strcmp(command, "migrate") == 0)
-		return command_migrate(config);
+		return migrate_command(config);
 	if (strcmp(command, "check") == 0)
-		return check_run(config, say_finding, NULL) > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+		return check_command(config);
 	return usage_error("no such command", command);
 }
 

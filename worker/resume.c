@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "worker/kafka/positions.h"
-#include "worker/db/pg.h"
-#include "worker/db/store.h"
+#include "worker/db/connection.h"
+#include "worker/db/ownership.h"
 
 #define KAFKA_MS 10000
 
@@ -24,26 +24,27 @@ static void describe_person(char *who, size_t size)
 
 static int record(const struct config *config, const char *cluster_id, int32_t partition, int64_t from, struct fault *fault)
 {
-	struct store_settings settings = {
+	static const struct statement *const statements[] = { ownership_statements, NULL };
+	struct session_settings settings = {
 		.database = config->database, .application = "campaign-worker resume", .group = config->group, .transactional_id = "",
 		.lock_timeout_ms = config->lock_timeout_ms, .statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = config->lock_timeout_ms, .connect_timeout_ms = 5000,
-		.audience_leads_max = config->audience_leads_max,
+		.statements = statements,
 	};
-	struct waiter waiter = { pg_wait_blocking, NULL };
-	struct store *store = store_new(&settings, &waiter);
+	struct waiter waiter = { connection_wait_blocking, NULL };
+	struct session *session = session_new(&settings, &waiter);
 	char who[256];
 	int status;
 
 	describe_person(who, sizeof who);
-	status = store_connect(store, fault);
+	status = session_connect(session, fault);
 	if (status == 0)
-		status = store_order_resume(store, cluster_id, config->commands, partition, from, who, fault);
-	store_free(store);
+		status = ownership_order_resume(session, cluster_id, config->commands, partition, from, who, fault);
+	session_free(session);
 	return status;
 }
 
-int resume_order(const struct config *config, int32_t partition, int64_t from, void (*say)(void *arg, const char *line), void *arg,
+int resume_order(const struct config *config, int32_t partition, int64_t from, void (*print)(void *arg, const char *line), void *arg,
 		 struct fault *fault)
 {
 	char cluster_id[128], line[512], offset[32] = "earliest";
@@ -63,6 +64,6 @@ int resume_order(const struct config *config, int32_t partition, int64_t from, v
 	snprintf(line, sizeof line, "recorded: %s [%d] goes on from %s (it holds %" PRId64 " to %" PRId64
 		 "); the worker that holds it takes this up within seconds", config->commands, partition, offset, position.low,
 		 position.high);
-	say(arg, line);
+	print(arg, line);
 	return 0;
 }

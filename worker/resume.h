@@ -7,8 +7,8 @@
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 
-/* from: an offset or RESUME_EARLIEST. say is called with what was recorded. */
-int resume_order(const struct config *config, int32_t partition, int64_t from, void (*say)(void *arg, const char *line), void *arg,
+/* from: an offset or RESUME_EARLIEST. print is called with what was recorded. */
+int resume_order(const struct config *config, int32_t partition, int64_t from, void (*print)(void *arg, const char *line), void *arg,
 		 struct fault *fault) MUST_CHECK;
 
 #endif

@@ -111,7 +111,7 @@ static void bound_heaps(int lanes)
 #endif
 }
 
-int run_lanes(const struct config *config)
+int run_lanes(const struct config *config, const struct operation *operation)
 {
 	struct worker_thread *threads = must(calloc((size_t)config->lanes, sizeof *threads));
 	int status = EXIT_SUCCESS;
@@ -123,7 +123,7 @@ int run_lanes(const struct config *config)
 	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",
 		 config->commands, "lanes", LOG_INT(config->lanes));
 	for (int i = 0; i < config->lanes; i++) {
-		threads[i].lane = lane_new(config, i, &stop, &fault);
+		threads[i].lane = lane_new(config, operation, i, &stop, &fault);
 		if (threads[i].lane == NULL) {
 			log_error("fatal", fault.msg);
 			free_lanes(threads, config->lanes);

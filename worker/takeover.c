@@ -28,7 +28,7 @@ static int claim(struct takeover *takeover, struct claim *claims, struct fault *
 	for (size_t i = 0; i < assignment->count; i++)
 		claims[i].partition = assignment->partitions[i].id;
 	wait_begin(takeover->wait, true, clock_monotonic_ms());
-	if (store_claim(takeover->store, assignment->cluster_id, assignment->topic, claims, assignment->count, fault) < 0)
+	if (ownership_claim(takeover->session, assignment->cluster_id, assignment->topic, claims, assignment->count, fault) < 0)
 		return -1;
 	for (size_t i = 0; i < assignment->count; i++) {
 		struct partition *partition = &assignment->partitions[i];
@@ -155,7 +155,7 @@ static int finish_resumes(struct takeover *takeover, const struct claim *claims,
 		if (partition->state != PARTITION_POSITIONED || claims[i].resume_from == RESUME_NONE)
 			continue;
 		wait_begin(takeover->wait, false, clock_monotonic_ms());
-		if (store_resumed(takeover->store, assignment->cluster_id, assignment->topic, &claims[i], partition->start, fault) < 0)
+		if (ownership_resumed(takeover->session, assignment->cluster_id, assignment->topic, &claims[i], partition->start, fault) < 0)
 			return -1;
 		log_warn("partition_resumed", "resumed as ordered", "topic", assignment->topic, "partition", LOG_INT(partition->id),
 			 "offset", LOG_INT(partition->start));
@@ -218,7 +218,7 @@ static int confirm(struct takeover *takeover, struct fault *fault)
 	struct fence fence = { assignment->cluster_id, assignment->topic, partitions, assignment_fences(assignment, partitions) };
 
 	assignment->unconfirmed = false;
-	return store_confirm(takeover->store, &fence, fault);
+	return ownership_confirm(takeover->session, &fence, fault);
 }
 
 void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms)
@@ -227,7 +227,7 @@ void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms)
 	struct fault fault;
 
 	if (!takeover->assignment->unconfirmed || takeover->assignment->serial == 0 || !is_current(takeover) ||
-	    !store_connected(takeover->store))
+	    !session_connected(takeover->session))
 		return;
 	wait_begin_until(takeover->wait, now_ms, now_ms + wait_ms);
 	if (confirm(takeover, &fault) < 0)
@@ -261,7 +261,7 @@ static int find_resume_orders(struct takeover *takeover, int64_t now_ms, struct 
 	for (size_t i = 0; i < assignment->count; i++)
 		ids[i] = assignment->partitions[i].id;
 	wait_begin(takeover->wait, true, now_ms);
-	orders = store_resume_orders(takeover->store, assignment->cluster_id, assignment->topic, ids, assignment->count, fault);
+	orders = ownership_count_orders(takeover->session, assignment->cluster_id, assignment->topic, ids, assignment->count, fault);
 	if (orders > 0)
 		start_over(takeover);
 	return orders < 0 ? -1 : 0;

@@ -11,7 +11,7 @@
 #include "worker/base/arena.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
-#include "worker/db/store.h"
+#include "worker/db/ownership.h"
 #include "worker/kafka/consumer.h"
 #include "worker/wait.h"
 
@@ -20,7 +20,7 @@ struct takeover {
 	const struct config *config;
 	const char *transactional_id; /* ours */
 	struct consumer *consumer;
-	struct store *store;
+	struct session *session;
 	struct wait *wait;
 	struct assignment *assignment;
 	struct arena *arena; /* of one round */

@@ -63,7 +63,7 @@ const written = [...text('worker/outlet.c').matchAll(/add_(?:text_)?header\(head
 check('every header that the worker writes is documented, and no other', differ('headers',
 	[...new Set([...headersOf('result'), ...headersOf('deadLetter')])].sort(), [...new Set(written)].sort()));
 check('every header that the producer writes is documented, and no other', differ('headers', headersOf('command').sort(),
-	[...text('producer/client.c').matchAll(/rd_kafka_header_add\(headers, "([^"]+)"/g)].map((match) => match[1]).sort()));
+	[...text('producer/publishing.c').matchAll(/rd_kafka_header_add\(headers, "([^"]+)"/g)].map((match) => match[1]).sort()));
 
 // --- the examples: events are the result schema as JSON, all keys, in its order ---
 

@@ -8,7 +8,8 @@ counts are the ratios: the figures themselves are this machine's.
 Environment:
   LONG=1       longer, with rates of load, sweeps over batches, leads, audiences and data, and a backlog of a million commands
   ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors rates batches leads partitions skew rows
-               memory
+               memory other
+  OTHER=PATH   another build of campaign-worker, for the measurement `other`: both in turns
   SEED=N       of the commands [1]
   BENCH_SCALE  share of the usual number of commands and seconds; for the tests of this program [1]
 
@@ -97,13 +98,13 @@ class Bench:
         return figures
 
     def end_to_end(self, name, count, commands=None, workers=1, lanes=1, batch=None, database="bench", flawless=True,
-                   partitions=rigs.PARTITIONS, shared_out=False, far=False):
+                   partitions=rigs.PARTITIONS, shared_out=False, far=False, program=None):
         """Workers that meet a backlog, from their start to its end; shared_out: started before, and each lane has its share of
         the partitions; far: behind a longer way to the servers."""
         env = {"CAMPAIGN_BATCH": str(batch)} if batch else {}
         with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database, partitions, far) as run:
             def start():
-                return [run.worker("w%d" % i, lanes=lanes, env=env) for i in range(workers)]
+                return [run.worker("w%d" % i, lanes=lanes, env=env, program=program) for i in range(workers)]
 
             if shared_out:
                 started = start()
@@ -134,7 +135,24 @@ class Bench:
         for name, measured in rounds.items():
             self.keep(name, {**median(measured), "rounds": measured})
 
-    def one_latency(self, subject, rate, seconds):
+    def other(self):
+        """Another build of the worker and this one, in turns: throughput, and latency at a low rate."""
+        program = os.environ.get("OTHER")
+        check(program and os.access(program, os.X_OK), "OTHER names no campaign-worker")
+        builds = {"this build": None, "the other build": program}
+        rounds, took_us = {name: [] for name in builds}, {name: array.array("q") for name in builds}
+        count, seconds = self.count(self.size["commands"]), self.seconds(self.size["seconds"])
+        for turn in range(2 * self.size["rounds"]):
+            for name in sorted(builds, reverse=turn % 2):  # each is the first as often as the other
+                rounds[name].append(self.end_to_end("other", count, program=builds[name]))
+        for turn in range(2 * self.size["latency_rounds"]):
+            for name in sorted(builds, reverse=turn % 2):
+                took_us[name].frombytes(self.one_latency("worker", RATE, seconds, builds[name])[1])
+        for name in builds:
+            self.keep(name, {**median(rounds[name]), "rounds": rounds[name]})
+            self.keep("%s at %d/s" % (name, RATE), {**percentiles(took_us[name]), "rate": RATE, "measured": len(took_us[name])})
+
+    def one_latency(self, subject, rate, seconds, program=None):
         """What the tool said, and the latencies in microseconds."""
         warm_up = self.seconds(WARM_UP_S)
         with self.rig.commands(int(rate * (seconds + warm_up) * 1.5) + 100) as path, self.rig.run("latency") as run:
@@ -142,7 +160,7 @@ class Bench:
                 process = run.program("loop", commands=run.commands, results=run.results, group=run.group)
                 process.wait_for("ready", rigs.READY_S)
             else:
-                process = run.worker()
+                process = run.worker(program=program)
                 process.wait_for_log("running")
             before, raw = self.rig.look([process.pid]), run.folder / "raw"
             done = self.rig.tool(
@@ -303,6 +321,12 @@ class Bench:
         if loop and worker:
             add("p50 at %d/s / the empty loop's" % RATE, worker["p50_ms"] / loop["p50_ms"], most=1.4)
             add("p99 at %d/s / the empty loop's" % RATE, worker["p99_ms"] / loop["p99_ms"], most=3)
+        if get("the other build"):
+            this, other = "this build", "the other build"
+            at = " at %d/s" % RATE
+            add("throughput / the other build's", rounds(this, other, lambda f: f["per_s"]), least=0.97)
+            add("worker CPU a command / the other build's", rounds(this, other, lambda f: f["cpu_us"]["worker"]), most=1.03)
+            add("p50%s / the other build's" % at, get(this + at)["p50_ms"] / get(other + at)["p50_ms"], most=1.03)
         for mode in PEERS:
             theirs, ours = "peer, " + mode, "beside peer, " + mode
             if get(theirs):
@@ -360,6 +384,7 @@ def print_targets(targets):
 
 SHORT_NAMES = ["throughput", "latency", "peer", "lanes", "workers", "errors"]
 LONG_NAMES = SHORT_NAMES + ["rates", "batches", "leads", "partitions", "skew", "rows", "memory"]
+ASKED_FOR = ["other"]  # by ONLY alone
 
 
 def measure(folder, names, size, scale, seed):
@@ -382,10 +407,10 @@ def measure(folder, names, size, scale, seed):
 def main():
     long = bool(os.environ.get("LONG"))
     names = (os.environ.get("ONLY") or "").split() or (LONG_NAMES if long else SHORT_NAMES)
-    unknown = set(names) - set(LONG_NAMES)
+    unknown = set(names) - set(LONG_NAMES + ASKED_FOR)
     if unknown:
         print("bench: no such measurement: %s (there are: %s)" % (
-            " ".join(sorted(unknown)), " ".join(LONG_NAMES)), file=sys.stderr)
+            " ".join(sorted(unknown)), " ".join(LONG_NAMES + ASKED_FOR)), file=sys.stderr)
         return 2
     folder = pathlib.Path(tempfile.mkdtemp(prefix="campaign-bench."))
     folder.chmod(0o755)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
 #include "worker/base/clock.h"
 
 /* ---- the file ---- */
@@ -364,7 +365,7 @@ int bench_make(int argc, char **argv)
 	};
 	struct arena *arena = arena_new(1 << 20);
 	struct fault fault;
-	struct codec *codec = codec_new(NULL, &fault);
+	struct codec *codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 
 	if (codec == NULL)
 		bench_die("%s", fault.msg);
@@ -377,7 +378,7 @@ int bench_make(int argc, char **argv)
 		size_t size;
 
 		make_command(&generator, (uint64_t)n, arena, &command);
-		if (codec_encode_command(codec, &command, arena, &value, &size, &fault) < 0)
+		if (codec_encode_command(codec, &command.head, arena, &value, &size, &fault) < 0)
 			bench_die("command %lld: %s", n, fault.msg);
 		write_record(&command, value, size);
 		arena_reset(arena);

@@ -15,7 +15,7 @@ int bench_make(int argc, char **argv);
 int bench_sql(int argc, char **argv);
 int bench_copy(int argc, char **argv);
 int bench_publish(int argc, char **argv);
-int bench_watch(int argc, char **argv);
+int bench_subscribe(int argc, char **argv);
 int bench_latency(int argc, char **argv);
 int bench_loop(int argc, char **argv);
 int bench_relay(int argc, char **argv);

@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/id.h"
 #include "worker/base/clock.h"
 #include "commands.h"
 
@@ -155,18 +158,18 @@ static void put_row(struct run *run, size_t i)
 	struct bench_record record;
 	struct duplicate_command command;
 	struct buffer *rows = &run->rows;
-	enum reason reason;
+	const struct reason *reason;
 	const char *details;
 	struct fault fault;
-	char id[CAMPAIGN_ID_CHARS + 1];
+	char id[NEW_ID_CHARS + 1];
 	size_t count_at, leads;
 
 	bench_get(run->file, i, &record);
-	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &command, &reason, &fault) < 0)
+	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &command.head, &reason, &fault) < 0)
 		bench_die("record %zu: %s", i, fault.msg);
-	if (command_check(&command, run->arena, &details) < 0)
+	if (command_check(&duplicate_contract, &command.head, run->arena, &details) < 0)
 		bench_die("record %zu: %s", i, details);
-	campaign_new_id(id);
+	id_new(id);
 	put_int16(rows, 17);
 	put_text(rows, command.head.account_group_id);
 	put_text(rows, id);
@@ -245,7 +248,7 @@ int bench_copy(int argc, char **argv)
 	count = bench_range(argc, argv, run.file, &from);
 	if (batch == 0)
 		bench_die("batch: at least 1");
-	run.codec = codec_new(NULL, &fault);
+	run.codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	run.conn = PQconnectdb(bench_option(argc, argv, "database", NULL));
 	run.batch_us = calloc(count / batch + 1, sizeof *run.batch_us);
 	if (run.codec == NULL || run.batch_us == NULL || PQstatus(run.conn) != CONNECTION_OK)

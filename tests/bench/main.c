@@ -17,7 +17,7 @@ static const struct {
 	{ "sql", bench_sql, "database=CONNINFO [batch=N] [partition=P] [from=I] [count=N] FILE" },
 	{ "copy", bench_copy, "database=CONNINFO [batch=N] [from=I] [count=N] FILE" },
 	{ "publish", bench_publish, "brokers=B topic=T [rate=N] [from=I] [count=N] FILE" },
-	{ "watch", bench_watch, "brokers=B topic=T count=N [timeout=S]" },
+	{ "subscribe", bench_subscribe, "brokers=B topic=T count=N [timeout=S]" },
 	{ "latency", bench_latency, "brokers=B commands=T results=T rate=R seconds=S [warmup=S] [poisson=1] raw=OUT FILE" },
 	{ "loop", bench_loop, "brokers=B commands=T results=T group=G" },
 	{ "relay", bench_relay, "us=DELAY PORT:PORT..." },

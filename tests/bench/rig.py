@@ -326,15 +326,15 @@ class Rig:
         of it is answered. Every command has to have one result, and every success a draft. flawless: every result has to be a
         success."""
         drafts = self.drafts(run.database)
-        watch = run.program("watch", topic=run.results, count=count, timeout=STALL_S)
-        watch.wait_for("ready", READY_S)
+        subscriber = run.program("subscribe", topic=run.results, count=count, timeout=STALL_S)
+        subscriber.wait_for("ready", READY_S)
         published = run.publish(path)
         pids = [process.pid for process in start()]
-        watch.wait_for("begin")
+        subscriber.wait_for("begin")
         before = self.look(pids)
-        watch.wait_for("end")
+        subscriber.wait_for("end")
         after = self.look(pids)
-        seen = watch.result()
+        seen = subscriber.result()
         check(seen["count"] == seen["distinct"] == count == published["commands"],
               "%d commands, %d results of %d traces", published["commands"], seen["count"], seen["distinct"])
         drafts = self.drafts(run.database) - drafts

@@ -4,25 +4,31 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/result.h"
 #include "worker/base/clock.h"
-#include "worker/db/pg.h"
-#include "worker/db/store.h"
+#include "worker/db/connection.h"
+#include "worker/db/execution.h"
+#include "worker/sql/sql.h"
 #include "commands.h"
 
 #define TOPIC "bench"
 #define TRIES 3
+#define REASONS_MAX 64
 
 struct run {
 	struct bench_file *file;
 	struct codec *codec;
-	struct store *store;
+	struct session *session;
+	struct execution *execution;
 	struct arena *arena;
 	struct claim claim;
 	struct fence_partition place;
 	struct fence fence;
 	struct job *jobs, **order;
 	int64_t *batch_us;
-	size_t batches, outcomes[REASON_COUNT]; /* by reason; [REASON_NONE]: drafts */
+	size_t batches, drafts, refusals[REASONS_MAX]; /* by reason, as the contract counts them */
 	double seconds, cpu_s;
 };
 
@@ -31,7 +37,7 @@ static void judge(struct run *run, size_t i, struct job *job)
 {
 	struct duplicate_command *command = arena_alloc(run->arena, sizeof *command);
 	struct bench_record record;
-	enum reason reason;
+	const struct reason *reason;
 	const char *details;
 	struct fault fault;
 
@@ -39,11 +45,31 @@ static void judge(struct run *run, size_t i, struct job *job)
 	*job = (struct job){ .record = { .topic = TOPIC, .partition = run->place.partition, .offset = (int64_t)i,
 					 .timestamp_ms = clock_wall_ms() },
 			     .command = &command->head };
-	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, command, &reason, &fault) < 0)
+	if (codec_decode_command(run->codec, record.value, record.value_size, run->arena, &command->head, &reason, &fault) < 0)
 		bench_die("record %zu: %s", i, fault.msg);
-	job->executable = command_check(command, run->arena, &details) == 0;
-	job->reason = job->executable ? REASON_NONE : REASON_INVALID_FIELD;
-	result_describe(&job->result, command);
+	job->executable = command_check(&duplicate_contract, &command->head, run->arena, &details) == 0;
+	job->reason = job->executable ? NULL : &reason_invalid_field;
+	result_describe(&job->result, &duplicate_contract, &command->head);
+}
+
+static void count_outcome(struct run *run, const struct reason *reason)
+{
+	size_t i = 0;
+
+	if (reason == NULL) {
+		run->drafts++;
+		return;
+	}
+	while (contract_reason(&duplicate_contract, i) != reason)
+		i++;
+	if (i < REASONS_MAX)
+		run->refusals[i]++;
+}
+
+static int execute_once(struct run *run, size_t n, struct fault *fault)
+{
+	execution_send(run->execution, &run->fence, run->order, n, EXECUTION_COMMIT, run->arena);
+	return execution_receive(run->execution, run->order, n, run->arena, fault);
 }
 
 static void execute(struct run *run, size_t n)
@@ -51,7 +77,7 @@ static void execute(struct run *run, size_t n)
 	struct fault fault;
 	double start = bench_now_s(), cpu = bench_cpu_s(), end;
 
-	for (int try = 1; store_execute(run->store, &run->fence, run->order, n, STORE_COMMIT, run->arena, &fault) < 0; try++)
+	for (int try = 1; execute_once(run, n, &fault) < 0; try++)
 		if (fault.kind != FAULT_RETRY || try == TRIES)
 			bench_die("%s: %s", fault_kind_name(fault.kind), fault.msg);
 	end = bench_now_s();
@@ -59,7 +85,7 @@ static void execute(struct run *run, size_t n)
 	run->seconds += end - start;
 	run->batch_us[run->batches++] = (int64_t)((end - start) * 1e6);
 	for (size_t i = 0; i < n; i++)
-		run->outcomes[run->order[i]->reason]++;
+		count_outcome(run, run->order[i]->reason);
 }
 
 static void run_batches(struct run *run, size_t from, size_t count, size_t batch)
@@ -77,23 +103,31 @@ static void run_batches(struct run *run, size_t from, size_t count, size_t batch
 	}
 }
 
-static void open_store(struct run *run, const char *database, int32_t partition)
+static void open_session(struct run *run, const char *database, int32_t partition)
 {
-	struct waiter waiter = { pg_wait_blocking, NULL };
-	struct store_settings settings = {
+	static const struct execution_settings execution = {
+		.contract = &duplicate_contract, .lock_sql = sql_lock, .execute_sql = sql_execute, .written_sql = sql_written,
+		.limit = 50000,
+	};
+	static struct statement own[EXECUTION_STATEMENTS];
+	static const struct statement *const statements[] = { ownership_statements, own, NULL };
+	struct waiter waiter = { connection_wait_blocking, NULL };
+	struct session_settings settings = {
 		.database = database, .application = "bench-sql", .group = "bench-sql", .transactional_id = "bench-sql",
 		.lock_timeout_ms = 2000, .statement_timeout_ms = 30000, .idle_in_transaction_ms = 30000,
-		.connect_timeout_ms = 10000, .audience_leads_max = 50000,
+		.connect_timeout_ms = 10000, .statements = statements,
 	};
 	struct fault fault;
 
-	run->store = store_new(&settings, &waiter);
+	execution_statements(&execution, own);
+	run->session = session_new(&settings, &waiter);
+	run->execution = execution_new(run->session, &execution);
 	run->claim = (struct claim){ .partition = partition };
-	if (store_connect(run->store, &fault) < 0 || store_claim(run->store, "bench", TOPIC, &run->claim, 1, &fault) < 0)
+	if (session_connect(run->session, &fault) < 0 || ownership_claim(run->session, "bench", TOPIC, &run->claim, 1, &fault) < 0)
 		bench_die("%s", fault.msg);
 	run->place = (struct fence_partition){ partition, run->claim.epoch, 0 };
 	run->fence = (struct fence){ "bench", TOPIC, &run->place, 1 };
-	run->codec = codec_new(NULL, &fault);
+	run->codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	if (run->codec == NULL)
 		bench_die("%s", fault.msg);
 	run->arena = arena_new(64 << 20);
@@ -104,10 +138,10 @@ static void report(struct run *run, size_t count, size_t batch)
 	printf("{\"commands\":%zu,\"batch\":%zu,\"seconds\":%.6f,\"cpu_s\":%.6f,\"batches\":%zu,\"batch_p50_ms\":%.3f,"
 	       "\"batch_p99_ms\":%.3f,\"outcomes\":{\"created\":%zu", count, batch, run->seconds, run->cpu_s, run->batches,
 	       (double)bench_percentile(run->batch_us, run->batches, 0.5) / 1e3,
-	       (double)bench_percentile(run->batch_us, run->batches, 0.99) / 1e3, run->outcomes[REASON_NONE]);
-	for (enum reason reason = REASON_NONE + 1; reason < REASON_COUNT; reason++)
-		if (run->outcomes[reason])
-			printf(",\"%s\":%zu", reason_info(reason)->word, run->outcomes[reason]);
+	       (double)bench_percentile(run->batch_us, run->batches, 0.99) / 1e3, run->drafts);
+	for (size_t i = 0; i < REASONS_MAX; i++)
+		if (run->refusals[i])
+			printf(",\"%s\":%zu", contract_reason(&duplicate_contract, i)->word, run->refusals[i]);
 	puts("}}");
 }
 
@@ -124,10 +158,11 @@ int bench_sql(int argc, char **argv)
 	run.batch_us = calloc(count / batch + 1, sizeof *run.batch_us);
 	if (run.jobs == NULL || run.order == NULL || run.batch_us == NULL)
 		bench_die("out of memory");
-	open_store(&run, bench_option(argc, argv, "database", NULL), (int32_t)bench_number(argc, argv, "partition", "0"));
+	open_session(&run, bench_option(argc, argv, "database", NULL), (int32_t)bench_number(argc, argv, "partition", "0"));
 	run_batches(&run, from, count, batch);
 	report(&run, count, batch);
-	store_free(run.store);
+	execution_free(run.execution);
+	session_free(run.session);
 	codec_free(run.codec);
 	arena_free(run.arena);
 	bench_close(run.file);

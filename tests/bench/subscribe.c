@@ -1,4 +1,4 @@
-/* watch: counts the visible results until there are so many, and tells their number from second to second.
+/* subscribe: counts the visible results until there are so many, and tells their number from second to second.
  *
  * On stderr it says "ready" once it would miss none, "begin" when a twentieth came and "end" when a twentieth is left, where
  * there are enough in whole batches: whoever measures between these two (the window) measures neither start nor end, and finds
@@ -19,7 +19,7 @@ struct code {
 	uint64_t count;
 };
 
-struct watch {
+struct subscriber {
 	size_t wanted, begin, end; /* results that are waited for; the window is what follows begin, up to end */
 	size_t count;
 	uint64_t bytes;
@@ -30,7 +30,7 @@ struct watch {
 	struct code codes[CODES_MAX];
 };
 
-static void count_code(struct watch *watch, const rd_kafka_message_t *message)
+static void count_code(struct subscriber *subscriber, const rd_kafka_message_t *message)
 {
 	rd_kafka_headers_t *headers;
 	const void *value = "ok";
@@ -41,14 +41,14 @@ static void count_code(struct watch *watch, const rd_kafka_message_t *message)
 		value = "ok";
 		size = 2;
 	}
-	if (size >= sizeof watch->codes[0].name)
-		size = sizeof watch->codes[0].name - 1;
-	while (i < CODES_MAX - 1 && watch->codes[i].count > 0 &&
-	       (strlen(watch->codes[i].name) != size || memcmp(watch->codes[i].name, value, size) != 0))
+	if (size >= sizeof subscriber->codes[0].name)
+		size = sizeof subscriber->codes[0].name - 1;
+	while (i < CODES_MAX - 1 && subscriber->codes[i].count > 0 &&
+	       (strlen(subscriber->codes[i].name) != size || memcmp(subscriber->codes[i].name, value, size) != 0))
 		i++;
-	if (watch->codes[i].count++ == 0) {
-		memcpy(watch->codes[i].name, value, size);
-		watch->codes[i].name[size] = '\0';
+	if (subscriber->codes[i].count++ == 0) {
+		memcpy(subscriber->codes[i].name, value, size);
+		subscriber->codes[i].name[size] = '\0';
 	}
 }
 
@@ -57,32 +57,32 @@ static void say(const char *word)
 	fprintf(stderr, "%s\n", word);
 }
 
-static void count_result(struct watch *watch, const rd_kafka_message_t *message)
+static void count_result(struct subscriber *subscriber, const rd_kafka_message_t *message)
 {
 	int64_t now = wire_now_us();
 	size_t second;
 
-	if (watch->count == watch->key_room) {
-		watch->key_room = watch->key_room ? 2 * watch->key_room : 65536;
-		watch->keys = realloc(watch->keys, watch->key_room * sizeof *watch->keys);
-		if (watch->keys == NULL)
+	if (subscriber->count == subscriber->key_room) {
+		subscriber->key_room = subscriber->key_room ? 2 * subscriber->key_room : 65536;
+		subscriber->keys = realloc(subscriber->keys, subscriber->key_room * sizeof *subscriber->keys);
+		if (subscriber->keys == NULL)
 			abort();
 	}
-	watch->keys[watch->count++] = wire_hash(message->key, message->key_len);
-	watch->bytes += message->len;
-	watch->last_us = now;
-	if (watch->count == 1)
-		watch->first_us = now;
-	second = (size_t)((now - watch->first_us) / 1000000);
+	subscriber->keys[subscriber->count++] = wire_hash(message->key, message->key_len);
+	subscriber->bytes += message->len;
+	subscriber->last_us = now;
+	if (subscriber->count == 1)
+		subscriber->first_us = now;
+	second = (size_t)((now - subscriber->first_us) / 1000000);
 	if (second < SECONDS_MAX)
-		watch->seconds[second]++;
-	count_code(watch, message);
-	if (watch->count == watch->begin) {
-		watch->begin_us = now;
+		subscriber->seconds[second]++;
+	count_code(subscriber, message);
+	if (subscriber->count == subscriber->begin) {
+		subscriber->begin_us = now;
 		say("begin");
 	}
-	if (watch->count == watch->end) {
-		watch->end_us = now;
+	if (subscriber->count == subscriber->end) {
+		subscriber->end_us = now;
 		say("end");
 	}
 }
@@ -105,22 +105,22 @@ static size_t count_distinct(uint64_t *keys, size_t n)
 	return distinct;
 }
 
-static void print(struct watch *watch)
+static void print(struct subscriber *subscriber)
 {
 	size_t last = SECONDS_MAX;
 
 	printf("{\"count\": %zu, \"distinct\": %zu, \"bytes\": %" PRIu64 ", \"seconds\": %.6f, \"window\": %zu, "
 	       "\"window_seconds\": %.6f, \"codes\": {",
-	       watch->count, count_distinct(watch->keys, watch->count), watch->bytes,
-	       (double)(watch->last_us - watch->first_us) / 1e6, watch->end - watch->begin,
-	       (double)(watch->end_us - watch->begin_us) / 1e6);
-	for (size_t i = 0; i < CODES_MAX && watch->codes[i].count > 0; i++)
-		printf("%s\"%s\": %" PRIu64, i ? ", " : "", watch->codes[i].name, watch->codes[i].count);
+	       subscriber->count, count_distinct(subscriber->keys, subscriber->count), subscriber->bytes,
+	       (double)(subscriber->last_us - subscriber->first_us) / 1e6, subscriber->end - subscriber->begin,
+	       (double)(subscriber->end_us - subscriber->begin_us) / 1e6);
+	for (size_t i = 0; i < CODES_MAX && subscriber->codes[i].count > 0; i++)
+		printf("%s\"%s\": %" PRIu64, i ? ", " : "", subscriber->codes[i].name, subscriber->codes[i].count);
 	printf("}, \"per_second\": [");
-	while (last > 0 && watch->seconds[last - 1] == 0)
+	while (last > 0 && subscriber->seconds[last - 1] == 0)
 		last--;
 	for (size_t i = 0; i < last; i++)
-		printf("%s%u", i ? ", " : "", watch->seconds[i]);
+		printf("%s%u", i ? ", " : "", subscriber->seconds[i]);
 	printf("], \"cpu_s\": %.6f}\n", bench_cpu_s());
 }
 
@@ -133,7 +133,7 @@ static bool all(const bool *at_end, int32_t n)
 }
 
 /* Reads on behind the last one to the end of the topic: a result too many must show. */
-static void read_results(struct watch *watch, rd_kafka_t *rk, int32_t partitions, int64_t timeout_us)
+static void read_results(struct subscriber *subscriber, rd_kafka_t *rk, int32_t partitions, int64_t timeout_us)
 {
 	bool *at_end = calloc((size_t)partitions, sizeof *at_end);
 	int64_t since = wire_now_us();
@@ -142,10 +142,10 @@ static void read_results(struct watch *watch, rd_kafka_t *rk, int32_t partitions
 	if (at_end == NULL)
 		abort();
 	say("ready");
-	while (watch->count < watch->wanted || !all(at_end, partitions)) {
+	while (subscriber->count < subscriber->wanted || !all(at_end, partitions)) {
 		message = wire_read(rk, at_end);
 		if (message) {
-			count_result(watch, message);
+			count_result(subscriber, message);
 			rd_kafka_message_destroy(message);
 			since = wire_now_us();
 		} else if (wire_now_us() - since > timeout_us) {
@@ -155,34 +155,34 @@ static void read_results(struct watch *watch, rd_kafka_t *rk, int32_t partitions
 	free(at_end);
 }
 
-static void set_window(struct watch *watch, size_t edge)
+static void set_window(struct subscriber *subscriber, size_t edge)
 {
-	if (watch->wanted >= 4 * BATCH)
+	if (subscriber->wanted >= 4 * BATCH)
 		edge = (edge + BATCH - 1) / BATCH * BATCH;
-	watch->begin = edge > 0 ? edge : 1;
-	watch->end = watch->wanted - edge;
+	subscriber->begin = edge > 0 ? edge : 1;
+	subscriber->end = subscriber->wanted - edge;
 }
 
-int bench_watch(int argc, char **argv)
+int bench_subscribe(int argc, char **argv)
 {
 	const char *brokers = bench_option(argc, argv, "brokers", NULL), *topic = bench_option(argc, argv, "topic", NULL);
 	int64_t timeout_us = (int64_t)bench_number(argc, argv, "timeout", "60") * 1000000; /* without a single result */
-	struct watch *watch = calloc(1, sizeof *watch);
+	struct subscriber *subscriber = calloc(1, sizeof *subscriber);
 	int32_t partitions;
 	rd_kafka_t *rk;
 	bool complete;
 
-	if (watch == NULL)
+	if (subscriber == NULL)
 		abort();
-	watch->wanted = (size_t)bench_number(argc, argv, "count", NULL);
-	set_window(watch, watch->wanted / 20);
+	subscriber->wanted = (size_t)bench_number(argc, argv, "count", NULL);
+	set_window(subscriber, subscriber->wanted / 20);
 	rk = wire_reader(brokers, topic, &partitions);
-	read_results(watch, rk, partitions, timeout_us);
-	complete = watch->count == watch->wanted;
-	print(watch);
+	read_results(subscriber, rk, partitions, timeout_us);
+	complete = subscriber->count == subscriber->wanted;
+	print(subscriber);
 	rd_kafka_consumer_close(rk);
 	rd_kafka_destroy(rk);
-	free(watch->keys);
-	free(watch);
+	free(subscriber->keys);
+	free(subscriber);
 	return complete ? 0 : 1;
 }

@@ -7,7 +7,7 @@
 
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/positions.h"
-#include "worker/db/store.h"
+#include "worker/db/session.h"
 
 enum { LEADER = 1, COORDINATOR = 2, HANGING = 3, GOING_DOWN = 4 };
 enum { OFFSET_COMMIT = 8, OFFSET_FETCH = 9, HEARTBEAT = 12 };

@@ -7,9 +7,11 @@
 #include <stdatomic.h>
 
 #include "schemas/codec.h"
+#include "schemas/duplicate.h"
+#include "schemas/result.h"
 #include "worker/kafka/kafka.h"
 #include "worker/kafka/publisher.h"
-#include "worker/db/store.h"
+#include "worker/db/session.h"
 
 /* Each has a broker of its own, so that one can be made to hang alone. */
 enum { LEADER = 1, TRANSACTION_COORDINATOR = 2, GROUP_COORDINATOR = 3, SPARE = 4 };
@@ -64,7 +66,7 @@ static int open_rig(struct rig *r)
 	rd_kafka_mock_coordinator_set(r->cluster.mock, "transaction", TRANSACTIONAL_ID, TRANSACTION_COORDINATOR);
 	rd_kafka_mock_coordinator_set(r->cluster.mock, "group", GROUP, GROUP_COORDINATOR);
 	configure(&r->config, &r->cluster, GROUP, more);
-	r->codec = codec_new(NULL, &fault);
+	r->codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	r->arena = arena_new(65536);
 	r->metadata = rd_kafka_consumer_group_metadata_new_with_genid(GROUP, 1, "member", NULL);
 	return r->codec ? renew(r) : -1;
@@ -98,17 +100,17 @@ static struct job accepted(void)
 			    .command_timestamp_ms = 1700000000123, .processed_at_ms = 1700000000200 },
 	};
 
-	result_accept(&job.result, &campaign, false);
+	result_accept(&job.result, &duplicate_contract, &campaign, false);
 	return job;
 }
 
-static struct job refused(enum reason reason)
+static struct job refused(const struct reason *reason)
 {
 	struct job job = accepted();
 
 	job.reason = reason;
 	result_refuse(&job.result, reason, "for a test");
-	job.dead_letter = reason_info(reason)->dead_letter;
+	job.dead_letter = reason->dead_letter;
 	job.cause = job.dead_letter ? "it is broken" : NULL;
 	return job;
 }
@@ -559,7 +561,7 @@ static void test_result_of_an_accepted_command(void **state)
 
 static void test_result_of_a_refused_command(void **state)
 {
-	struct job job = refused(REASON_AUDIENCE_NOT_FOUND);
+	struct job job = refused(contract_find_reason(&duplicate_contract, "audience_not_found"));
 	struct reading results, dead_letters;
 
 	(void)state;
@@ -629,7 +631,7 @@ static void test_dead_letter(void **state)
 	static const struct header headers[] = { HEADER("mine", "1"), { "null", NULL, 0 }, { "empty", "", 0 }, HEADER("traceparent", PARENT),
 						 HEADER("reason", "of an earlier life"), HEADER("kafka_dlt-original-offset", "12345678"),
 						 HEADER("mine", "2") };
-	struct job job = refused(REASON_UNDECODABLE);
+	struct job job = refused(&reason_undecodable);
 	struct reading results, dead_letters;
 	const rd_kafka_message_t *message;
 	rd_kafka_headers_t *copied;
@@ -673,7 +675,7 @@ static void test_dead_letter(void **state)
 /* A tombstone without a key: both stay null, nothing is answered. */
 static void test_dead_letter_of_nulls(void **state)
 {
-	struct job job = refused(REASON_TOMBSTONE);
+	struct job job = refused(&reason_tombstone);
 	struct reading results, dead_letters;
 
 	(void)state;
@@ -697,7 +699,7 @@ static void test_headers_are_capped(void **state)
 {
 	static char big[20000];
 	struct header headers[200];
-	struct job job = refused(REASON_UNDECODABLE);
+	struct job job = refused(&reason_undecodable);
 	struct reading results, dead_letters;
 	rd_kafka_headers_t *copied;
 	const void *value;
@@ -776,7 +778,7 @@ static void refuse_size(struct job *job)
 /* Longer than dead-letter-bytes: cut. Refused by the broker all the same: cut shorter each time, until it fits. */
 static void test_large_dead_letters_shrink(void **state)
 {
-	struct job job = refused(REASON_TOO_LARGE);
+	struct job job = refused(&reason_too_large);
 	static char large[10000];
 
 	(void)state;
@@ -799,7 +801,7 @@ static void test_large_dead_letters_shrink(void **state)
 static void test_large_key_is_cut(void **state)
 {
 	int64_t end = topic_end(&rig.cluster, DEAD_LETTERS);
-	struct job job = refused(REASON_KEY_MISMATCH);
+	struct job job = refused(&reason_key_mismatch);
 	static char large[3000000];
 	struct reading dead_letters;
 	struct fault fault;
@@ -827,7 +829,7 @@ static void test_full_batch_is_committed(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 500; i++)
-		jobs[i] = i % 2 ? accepted() : refused(REASON_LEAD_ACTIVE);
+		jobs[i] = i % 2 ? accepted() : refused(contract_find_reason(&duplicate_contract, "lead_active"));
 	assert_int_equal(publish(jobs, 500, &fault), 0);
 	assert_false(publisher_is_spent(rig.publisher));
 	assert_int_equal(topic_end(&rig.cluster, RESULTS) - result_end, 500);

@@ -25,7 +25,7 @@ import psycopg2
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
-import check_history  # noqa: E402
+from checker import check_history  # noqa: E402
 import collecting  # noqa: E402
 import harness  # noqa: E402
 import history  # noqa: E402

@@ -1,4 +1,4 @@
-"""What a round leaves behind, as files for the history checker (check_history.py says what each holds)."""
+"""What a round leaves behind, as files for the history checker (checker/check_history.py says what each holds)."""
 
 import base64
 import contextlib

@@ -2,7 +2,7 @@
 
 A three-node Kafka, a PostgreSQL and a TCP proxy between them and the workers; on it several cells (cell.py), each with its
 own topics, group and database, run rounds of faults side by side, while brokers and the database are crashed under all of
-them. After each round everything has to become quiet, and the history checker (check_history.py) judges it.
+them. After each round everything has to become quiet, and the history checker (checker/check_history.py) judges it.
 
 Environment:
   ROUNDS=N   so many rounds, with many more kills a pass; without it whole passes through every failpoint x action and every

@@ -2,7 +2,7 @@
 is there for: workers with a rule of the protocol left out (mutants/) have to be caught by the history checker, and the
 real worker, in the same scenes, must not be.
 
-Each mutant plays the scene that shows it, in a small world of its own each time, until the checker (check_history.py)
+Each mutant plays the scene that shows it, in a small world of its own each time, until the checker (checker/check_history.py)
 has the violation that its patch foretells. A scene leads up to one moment and waits for events; one that was disturbed,
 by a machine that is too slow, is played again.
 
@@ -47,7 +47,7 @@ import psycopg2
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
-import check_history  # noqa: E402
+from checker import check_history  # noqa: E402
 import collecting  # noqa: E402
 import harness  # noqa: E402
 import history  # noqa: E402

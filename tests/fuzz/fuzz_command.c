@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
 
 #define PLAIN(name, type) "{\"name\": \"" name "\", \"type\": " type "}"
 
@@ -35,10 +37,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	arena = arena_new(0);
-	codec = codec_new(NULL, &fault);
-	if (codec == NULL || codec_add_schema_id(codec, 1, command_schema_json, &fault) != 0 ||
+	codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
+	if (codec == NULL || codec_add_schema_id(codec, 1, schema_duplicate_campaign_command, &fault) != 0 ||
 	    codec_add_schema_id(codec, 2, other_writer, &fault) != 0 ||
-	    codec_add_schema_id(codec, 3, result_schema_json, &fault) != 0)
+	    codec_add_schema_id(codec, 3, schema_duplicate_campaign_result, &fault) != 0)
 		abort();
 	return 0;
 }
@@ -52,14 +54,14 @@ static void check(int condition)
 static void check_again(const struct duplicate_command *command)
 {
 	struct duplicate_command again;
-	enum reason reason;
+	const struct reason *reason;
 	struct fault fault;
 	const void *value, *second;
 	size_t size, second_size;
 
-	check(codec_encode_command(codec, command, arena, &value, &size, &fault) == 0);
-	check(codec_decode_command(codec, value, size, arena, &again, &reason, &fault) == 0);
-	check(codec_encode_command(codec, &again, arena, &second, &second_size, &fault) == 0);
+	check(codec_encode_command(codec, &command->head, arena, &value, &size, &fault) == 0);
+	check(codec_decode_command(codec, value, size, arena, &again.head, &reason, &fault) == 0);
+	check(codec_encode_command(codec, &again.head, arena, &second, &second_size, &fault) == 0);
 	check(size == second_size && memcmp(value, second, size) == 0);
 }
 
@@ -67,14 +69,14 @@ static void check_value(const uint8_t *value, size_t size)
 {
 	struct duplicate_command command;
 	struct command_result result;
-	enum reason reason;
+	const struct reason *reason;
 	struct fault fault;
 	const char *details;
 	const void *again;
 
-	if (codec_decode_command(codec, value, size, arena, &command, &reason, &fault) == 0) {
+	if (codec_decode_command(codec, value, size, arena, &command.head, &reason, &fault) == 0) {
 		check_again(&command);
-		check((command_check(&command, arena, &details) == 0) == (details == NULL));
+		check((command_check(&duplicate_contract, &command.head, arena, &details) == 0) == (details == NULL));
 	} else {
 		check(fault.kind == FAULT_REJECT && fault.msg[0] != '\0');
 	}

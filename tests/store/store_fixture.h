@@ -19,8 +19,17 @@
 
 #include <cmocka.h>
 
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/id.h"
+#include "schemas/result.h"
 #include "worker/base/clock.h"
-#include "worker/db/store.h"
+#include "worker/db/execution.h"
+#include "worker/db/migrate.h"
+#include "worker/db/ownership.h"
+#include "worker/db/rows.h"
+#include "worker/db/session.h"
+#include "worker/sql/sql.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])
 #define EXIT_SKIPPED 77
@@ -35,7 +44,7 @@ struct fixture {
 	char database[64], login[64];
 	char *super, *worker; /* conninfos of that database */
 	PGconn *admin;
-	struct store *store;
+	struct session *session;
 	struct arena *arena;
 	struct claim claim;
 	struct fence_partition partition;
@@ -142,7 +151,7 @@ static inline char *read_file(const char *path)
 	return text;
 }
 
-static inline void say_nothing(void *arg, const char *line)
+static inline void print_nothing(void *arg, const char *line)
 {
 	(void)arg;
 	(void)line;
@@ -157,47 +166,81 @@ static inline int wait_with_poll(void *arg, int fd, short events, int timeout_ms
 	return 0;
 }
 
-static inline struct store_settings settings_of(const char *group)
+static const struct execution_settings fixture_execution = {
+	.contract = &duplicate_contract,
+	.lock_sql = sql_lock,
+	.execute_sql = sql_execute,
+	.written_sql = sql_written,
+	.limit = LEADS_CAP,
+};
+
+static inline struct session_settings settings_of(const char *group)
 {
-	return (struct store_settings){
+	static struct statement own[EXECUTION_STATEMENTS];
+	static const struct statement *const statements[] = { ownership_statements, own, NULL };
+
+	execution_statements(&fixture_execution, own);
+	return (struct session_settings){
 		.database = fx.worker,
 		.application = "store-test",
+		.statements = statements,
 		.group = group,
 		.transactional_id = "group.instance.0",
 		.lock_timeout_ms = 400,
 		.statement_timeout_ms = 20000,
 		.idle_in_transaction_ms = 2000,
 		.connect_timeout_ms = 5000,
-		.audience_leads_max = LEADS_CAP,
 	};
 }
 
-static inline struct store *open_store(const char *group, const struct waiter *waiter)
+static inline struct session *open_session(const char *group, const struct waiter *waiter)
 {
 	struct waiter polling = { wait_with_poll, NULL };
-	struct store_settings settings = settings_of(group);
-	struct store *store = store_new(&settings, waiter ? waiter : &polling);
+	struct session_settings settings = settings_of(group);
+	struct session *session = session_new(&settings, waiter ? waiter : &polling);
 	struct fault fault;
 
-	if (store_connect(store, &fault) < 0)
+	if (session_connect(session, &fault) < 0)
 		fail_msg("%s", fault.msg);
-	return store;
+	return session;
 }
 
-static inline void claim_partition(struct store *store, int32_t partition, struct claim *claim)
+static inline void claim_partition(struct session *session, int32_t partition, struct claim *claim)
 {
 	struct fault fault;
 
 	*claim = (struct claim){ .partition = partition };
-	if (store_claim(store, "cluster", "commands", claim, 1, &fault) < 0)
+	if (ownership_claim(session, "cluster", "commands", claim, 1, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	assert_false(claim->refused);
 }
 
-/* A fresh claim and fence of the fixture's own store on partition 0. */
+/* One batch in a transaction of its own, sent and received. */
+static inline int execute(struct session *session, const struct fence *fence, struct job **jobs, size_t n, enum execution_end end,
+			  struct arena *arena, struct fault *fault)
+{
+	struct execution *execution = execution_new(session, &fixture_execution);
+	int done;
+
+	execution_send(execution, fence, jobs, n, end, arena);
+	done = execution_receive(execution, jobs, n, arena, fault);
+	execution_free(execution);
+	return done;
+}
+
+static inline int find_draft(struct session *session, const struct job *job, bool *found, struct fault *fault)
+{
+	struct execution *execution = execution_new(session, &fixture_execution);
+	int done = execution_find_written(execution, job, found, fault);
+
+	execution_free(execution);
+	return done;
+}
+
+/* A fresh claim and fence of the fixture's own session on partition 0. */
 static inline void claim_again(void)
 {
-	claim_partition(fx.store, 0, &fx.claim);
+	claim_partition(fx.session, 0, &fx.claim);
 	fx.partition = (struct fence_partition){ 0, fx.claim.epoch, 100 };
 	fx.fence = (struct fence){ "cluster", "commands", &fx.partition, 1 };
 }
@@ -237,7 +280,7 @@ static inline int open_fixture(void **state)
 	create_database(fx.database);
 	fx.super = conninfo_with(fx.database, NULL);
 	fx.worker = conninfo_with(fx.database, fx.login);
-	if (store_migrate(fx.super, say_nothing, NULL, &fault) < 0)
+	if (migrate_run(fx.super, print_nothing, NULL, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	fx.admin = connect_to(fx.super);
 	run_sql("DROP ROLE IF EXISTS %s", fx.login);
@@ -246,7 +289,7 @@ static inline int open_fixture(void **state)
 	run_on(fx.admin, seed);
 	free(seed);
 	fx.arena = arena_new(1 << 20);
-	fx.store = open_store("group", NULL);
+	fx.session = open_session("group", NULL);
 	claim_again();
 	return 0;
 }
@@ -254,7 +297,7 @@ static inline int open_fixture(void **state)
 static inline int close_fixture(void **state)
 {
 	(void)state;
-	store_free(fx.store);
+	session_free(fx.session);
 	arena_free(fx.arena);
 	PQfinish(fx.admin);
 	drop_database(fx.database);
@@ -328,18 +371,23 @@ static inline struct job *make_command(struct spec spec)
 	digest_key(spec.key ? spec.key : "demo-key-full", command->head.key_digest);
 	if (spec.leads)
 		split_leads(command, spec.leads);
-	if (command_check(command, fx.arena, &details) < 0)
+	if (command_check(&duplicate_contract, &command->head, fx.arena, &details) < 0)
 		fail_msg("%s", details);
 	job->record.timestamp_ms = spec.stamp_ms ? spec.stamp_ms : -1;
 	job->executable = true;
 	job->command = &command->head;
-	result_describe(&job->result, command);
+	result_describe(&job->result, &duplicate_contract, &command->head);
 	return job;
 }
 
 #define COMMAND(...) make_command((struct spec){ __VA_ARGS__ })
 
 /* ---- results against the table ---- */
+
+static inline bool was_refused(const struct job *job, const char *word)
+{
+	return job->reason && strcmp(job->reason->word, word) == 0;
+}
 
 static inline void assert_same_text(const char *result, const char *table, const char *what)
 {
@@ -387,17 +435,17 @@ static inline const char *draft_of(const struct job *job)
 static inline void assert_agrees(const struct job *job)
 {
 	if (job->result.success) {
-		assert_int_equal(job->reason, REASON_NONE);
+		assert_null(job->reason);
 		assert_int_equal(job->result.http_status, 201);
 		assert_draft_is_there(job);
-	} else if (job->executable && draft_of(job)[0] != '\0' && job->reason != REASON_DRAFT_DELETED) {
+	} else if (job->executable && draft_of(job)[0] != '\0' && !was_refused(job, "draft_deleted")) {
 		fail_msg("%s was refused (%s) and has a draft", job->command->trace_id, job->result.reason);
 	}
 }
 
 static inline int try_execute(struct job **jobs, size_t n, struct fault *fault)
 {
-	return store_execute(fx.store, &fx.fence, jobs, n, STORE_COMMIT, fx.arena, fault);
+	return execute(fx.session, &fx.fence, jobs, n, EXECUTION_COMMIT, fx.arena, fault);
 }
 
 static inline void execute_all(struct job **jobs, size_t n)
@@ -430,18 +478,16 @@ static inline void assert_created(const struct job *job)
 		fail_msg("%s: %s %s", job->command->trace_id, job->result.reason, job->result.error_details);
 	assert_false(job->result.draft_existed);
 	assert_string_equal(job->result.campaign->status, "draft");
-	assert_int_equal(strspn(job->result.campaign->id, "0123456789abcdef"), CAMPAIGN_ID_CHARS);
+	assert_int_equal(strspn(job->result.campaign->id, "0123456789abcdef"), NEW_ID_CHARS);
 }
 
-static inline void assert_refused(const struct job *job, enum reason reason, const char *details)
+static inline void assert_refused(const struct job *job, const char *word, const char *details)
 {
-	const struct reason_info *info = reason_info(reason);
-
-	if (job->result.success || job->reason != reason)
-		fail_msg("%s: wanted %s, got %s", job->command->trace_id, info->word, reason_info(job->reason)->word);
-	assert_int_equal(job->result.http_status, info->http_status);
-	assert_string_equal(job->result.error_code, info->code);
-	assert_string_equal(job->result.reason, info->word);
+	if (job->result.success || !was_refused(job, word))
+		fail_msg("%s: wanted %s, got %s", job->command->trace_id, word, job->reason ? job->reason->word : "a draft");
+	assert_int_equal(job->result.http_status, job->reason->http_status);
+	assert_string_equal(job->result.error_code, job->reason->code);
+	assert_string_equal(job->result.reason, word);
 	assert_null(job->result.data);
 	if (details)
 		assert_string_equal(job->result.error_details, details);

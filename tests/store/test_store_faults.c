@@ -1,6 +1,7 @@
 /* The store under faults: the fence, claims and orders to resume, every class of error, lost connections, races with other
  * sessions, migrations from several places at once. */
 #include "store_fixture.h"
+#include "worker/db/rights.h"
 
 #include <netinet/in.h>
 #include <pthread.h>
@@ -37,7 +38,7 @@ static void reconnect(void)
 {
 	struct fault fault;
 
-	if (store_connect(fx.store, &fault) < 0)
+	if (session_connect(fx.session, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	claim_again();
 }
@@ -47,17 +48,17 @@ static void reconnect(void)
 static void test_stale_epoch_writes_nothing(void **state)
 {
 	struct job *job = COMMAND(.trace = "stale");
-	struct store *other = open_store("group", NULL);
+	struct session *other = open_session("group", NULL);
 	struct claim claim;
 
 	(void)state;
 	claim_partition(other, 0, &claim);
 	assert_true(claim.epoch == fx.claim.epoch + 1);
 	assert_fails(job, FAULT_FENCED, "CD001");
-	assert_true(store_connected(fx.store));
+	assert_true(session_connected(fx.session));
 	assert_not_written(job);
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 0"), "-1");
-	store_free(other);
+	session_free(other);
 	claim_again();
 	assert_created(execute_one(job));
 }
@@ -71,69 +72,69 @@ static void test_every_partition_of_a_batch_is_fenced(void **state)
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(store_claim(fx.store, "cluster", "commands", claims, 3, &fault), 0);
+	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", claims, 3, &fault), 0);
 	for (size_t i = 0; i < 3; i++) {
 		assert_true(claims[i].epoch == 1 && claims[i].confirmed_offset == OFFSET_NONE && claims[i].resume_from == RESUME_NONE);
 		assert_false(claims[i].refused);
 		partitions[i] = (struct fence_partition){ 5 + (int)i, 1, 10 * (int)i };
 	}
-	assert_int_equal(store_execute(fx.store, &fence, &job, 1, STORE_COMMIT, fx.arena, &fault), 0);
+	assert_int_equal(execute(fx.session, &fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), 0);
 	assert_string_equal(ask("SELECT string_agg(confirmed_offset::text, ' ' ORDER BY partition) FROM partition_owner "
 				"WHERE partition BETWEEN 5 AND 7"), "0 10 20");
 	partitions[2].epoch = 2;
 	partitions[0].start_offset = 1000;
 	job = COMMAND(.trace = "several-2");
-	assert_int_equal(store_execute(fx.store, &fence, &job, 1, STORE_COMMIT, fx.arena, &fault), -1);
+	assert_int_equal(execute(fx.session, &fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), -1);
 	assert_fault(&fault, FAULT_FENCED, "CD001");
 	assert_not_written(job);
 	partitions[2] = (struct fence_partition){ 8, 1, 0 }; /* never claimed */
-	assert_int_equal(store_execute(fx.store, &fence, &job, 1, STORE_COMMIT, fx.arena, &fault), -1);
+	assert_int_equal(execute(fx.session, &fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), -1);
 	assert_fault(&fault, FAULT_FENCED, "CD001");
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 5"), "0");
 }
 
 static void test_claims_say_what_they_found(void **state)
 {
-	struct store_settings settings = settings_of("group");
+	struct session_settings settings = settings_of("group");
 	struct waiter polling = { wait_with_poll, NULL };
-	struct store *second;
+	struct session *second;
 	struct claim claim = { .partition = 0 };
 	struct fault fault;
 
 	(void)state;
 	execute_one(COMMAND());
 	settings.transactional_id = "group.instance.1";
-	second = store_new(&settings, &polling);
-	assert_int_equal(store_connect(second, &fault), 0);
-	assert_int_equal(store_claim(second, "cluster", "commands", &claim, 1, &fault), 0);
+	second = session_new(&settings, &polling);
+	assert_int_equal(session_connect(second, &fault), 0);
+	assert_int_equal(ownership_claim(second, "cluster", "commands", &claim, 1, &fault), 0);
 	assert_int_equal(claim.confirmed_offset, 100);
 	assert_string_equal(claim.previous_transactional_id, "group.instance.0");
 	claim = (struct claim){ .partition = 0 };
-	assert_int_equal(store_claim(second, "cluster", "other-topic", &claim, 1, &fault), 0);
+	assert_int_equal(ownership_claim(second, "cluster", "other-topic", &claim, 1, &fault), 0);
 	assert_true(claim.epoch == 1 && claim.previous_transactional_id[0] == '\0');
-	store_free(second);
+	session_free(second);
 	claim_again();
 }
 
 static void test_another_consumer_group_is_refused(void **state)
 {
-	struct store *other = open_store("other-group", NULL);
+	struct session *other = open_session("other-group", NULL);
 	struct claim claims[2] = { { .partition = 0 }, { .partition = 40 } };
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(store_claim(other, "cluster", "commands", claims, 2, &fault), 0);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", claims, 2, &fault), 0);
 	assert_true(claims[0].refused && !claims[1].refused);
 	assert_string_equal(claims[0].other_group, "group");
 	assert_created(execute_one(COMMAND())); /* our epoch still holds */
-	store_free(other);
+	session_free(other);
 }
 
 /* A claim waits for the batch in flight: it returns after the batch has ended, and the batch is not disturbed. */
 static void test_claim_waits_for_the_batch(void **state)
 {
 	PGconn *batch = connect_to(fx.super);
-	struct store *other = open_store("group", NULL);
+	struct session *other = open_session("group", NULL);
 	struct claim claim = { .partition = 0 };
 	struct fault fault;
 	char sql[256];
@@ -143,14 +144,14 @@ static void test_claim_waits_for_the_batch(void **state)
 	snprintf(sql, sizeof sql, "SELECT partition_fence('cluster', 'commands', 'group', '{0}', '{%lld}', '{100}')",
 		 (long long)fx.claim.epoch);
 	run_on(batch, sql);
-	assert_int_equal(store_claim(other, "cluster", "commands", &claim, 1, &fault), -1);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), -1);
 	assert_fault(&fault, FAULT_RETRY, "55P03");
-	assert_true(store_connected(other));
+	assert_true(session_connected(other));
 	run_on(batch, "COMMIT");
-	assert_int_equal(store_claim(other, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), 0);
 	assert_true(claim.epoch == fx.claim.epoch + 1);
 	PQfinish(batch);
-	store_free(other);
+	session_free(other);
 	claim_again();
 }
 
@@ -158,7 +159,7 @@ static void test_claim_waits_for_the_batch(void **state)
 static void test_claim_ends_a_stuck_pipeline(void **state)
 {
 	PGconn *stuck = connect_to(fx.worker);
-	struct store *other = open_store("group", NULL);
+	struct session *other = open_session("group", NULL);
 	struct claim claim = { .partition = 0 };
 	struct fault fault;
 	char sql[256];
@@ -169,31 +170,31 @@ static void test_claim_ends_a_stuck_pipeline(void **state)
 	assert_true(PQenterPipelineMode(stuck) && PQsendQueryParams(stuck, "BEGIN", 0, NULL, NULL, NULL, NULL, 0) &&
 		    PQsendQueryParams(stuck, sql, 0, NULL, NULL, NULL, NULL, 0) && PQsendFlushRequest(stuck) && PQflush(stuck) == 0);
 	clock_sleep_ms(200);
-	assert_int_equal(store_claim(other, "cluster", "commands", &claim, 1, &fault), -1);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_RETRY);
-	assert_int_equal(store_claim(other, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_int_equal(ownership_claim(other, "cluster", "commands", &claim, 1, &fault), 0);
 	assert_true(claim.epoch == fx.claim.epoch + 1);
 	PQfinish(stuck);
-	store_free(other);
+	session_free(other);
 	claim_again();
 }
 
 static void test_confirming_outside_of_a_batch(void **state)
 {
-	struct store *other = open_store("group", NULL);
+	struct session *other = open_session("group", NULL);
 	struct claim claim;
 	struct fault fault;
 
 	(void)state;
 	fx.partition.start_offset = 321;
-	assert_int_equal(store_confirm(fx.store, &fx.fence, &fault), 0);
+	assert_int_equal(ownership_confirm(fx.session, &fx.fence, &fault), 0);
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE topic = 'commands' AND partition = 0"), "321");
 	claim_partition(other, 0, &claim);
 	fx.partition.start_offset = 322;
-	assert_int_equal(store_confirm(fx.store, &fx.fence, &fault), -1);
+	assert_int_equal(ownership_confirm(fx.session, &fx.fence, &fault), -1);
 	assert_fault(&fault, FAULT_FENCED, "CD001");
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE topic = 'commands' AND partition = 0"), "321");
-	store_free(other);
+	session_free(other);
 	reconnect();
 }
 
@@ -206,7 +207,7 @@ static void test_a_claim_in_flight_stops_the_batch(void **state)
 	run_on(claimant, "BEGIN");
 	run_on(claimant, "UPDATE partition_owner SET epoch = epoch + 1 WHERE topic = 'commands' AND partition = 0");
 	assert_fails(job, FAULT_WAIT, "55P03"); /* at the fence a lock timeout is nobody's command */
-	assert_false(store_connected(fx.store));
+	assert_false(session_connected(fx.session));
 	run_on(claimant, "COMMIT");
 	PQfinish(claimant);
 	assert_not_written(job);
@@ -215,32 +216,32 @@ static void test_a_claim_in_flight_stops_the_batch(void **state)
 
 static void test_orders_to_resume(void **state)
 {
-	struct store *other = open_store("other-group", NULL);
+	struct session *other = open_session("other-group", NULL);
 	int32_t partitions[] = { 0, 20, 21 };
 	struct claim claim = { .partition = 20 }, taken;
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(store_resume_orders(fx.store, "cluster", "commands", partitions, 3, &fault), 0);
-	assert_int_equal(store_order_resume(fx.store, "cluster", "commands", 20, RESUME_EARLIEST, "ann@desk", &fault), 0);
-	assert_int_equal(store_resume_orders(fx.store, "cluster", "commands", partitions, 3, &fault), 1);
-	assert_int_equal(store_claim(fx.store, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 0);
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 20, RESUME_EARLIEST, "ann@desk", &fault), 0);
+	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 1);
+	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", &claim, 1, &fault), 0);
 	assert_int_equal(claim.resume_from, RESUME_EARLIEST);
-	assert_int_equal(store_resumed(fx.store, "cluster", "commands", &claim, 17, &fault), 0);
-	assert_int_equal(store_resume_orders(fx.store, "cluster", "commands", partitions, 3, &fault), 0);
+	assert_int_equal(ownership_resumed(fx.session, "cluster", "commands", &claim, 17, &fault), 0);
+	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 0);
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 20"), "17");
 	/* It passes to whoever ordered, fences the owner at once, and is recorded. */
-	assert_int_equal(store_order_resume(other, "cluster", "commands", 20, 4711, "bob", &fault), 0);
-	assert_int_equal(store_resumed(fx.store, "cluster", "commands", &claim, 18, &fault), -1);
+	assert_int_equal(ownership_order_resume(other, "cluster", "commands", 20, 4711, "bob", &fault), 0);
+	assert_int_equal(ownership_resumed(fx.session, "cluster", "commands", &claim, 18, &fault), -1);
 	assert_fault(&fault, FAULT_FENCED, "");
-	assert_int_equal(store_claim(fx.store, "cluster", "commands", &claim, 1, &fault), 0);
+	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", &claim, 1, &fault), 0);
 	assert_true(claim.refused);
 	claim_partition(other, 20, &taken);
 	assert_int_equal(taken.resume_from, 4711);
 	assert_string_equal(ask("SELECT string_agg(concat_ws(' ', group_id, previous_group_id, previous_confirmed_offset, resume_from, "
 				"ordered_by), '; ' ORDER BY id) FROM partition_resumes WHERE partition = 20"),
 			    "group -2 ann@desk; other-group group 17 4711 bob");
-	store_free(other);
+	session_free(other);
 }
 
 /* ---- the commands' own errors ---- */
@@ -260,7 +261,7 @@ static void test_poison_is_rejected_and_nothing_is_written(void **state)
 	assert_not_written(good);
 	assert_string_equal(ask("SELECT sum(rate_tat_us) FROM api_key_account_groups"), tat);
 	assert_fails(bad, FAULT_REJECT, "23514");
-	assert_true(store_connected(fx.store));
+	assert_true(session_connected(fx.session));
 	assert_created(execute_one(good));
 	run_sql("ALTER TABLE campaigns DROP CONSTRAINT no_poison");
 	assert_created(execute_one(bad));
@@ -297,8 +298,8 @@ static void test_missing_table_or_right_is_waited_for(void **state)
 	(void)state;
 	run_sql("ALTER TABLE audiences RENAME TO audiences_away");
 	assert_fails(job, FAULT_WAIT, "42P01");
-	assert_false(store_connected(fx.store));
-	assert_int_equal(store_connect(fx.store, &fault), -1);
+	assert_false(session_connected(fx.session));
+	assert_int_equal(session_connect(fx.session, &fault), -1);
 	assert_fault(&fault, FAULT_WAIT, "42P01");
 	run_sql("ALTER TABLE audiences_away RENAME TO audiences");
 	reconnect();
@@ -324,7 +325,7 @@ static void test_read_only_is_waited_for(void **state)
 
 	(void)state;
 	run_sql("ALTER ROLE %s SET default_transaction_read_only = on", fx.login);
-	assert_int_equal(store_connect(fx.store, &fault), -1);
+	assert_int_equal(session_connect(fx.session, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
 	assert_fails(job, FAULT_WAIT, "");
 	run_sql("ALTER ROLE %s RESET default_transaction_read_only", fx.login);
@@ -339,7 +340,7 @@ static void test_lock_timeout_is_tried_again(void **state)
 	(void)state;
 	run_on(holder, "BEGIN; SELECT 1 FROM api_key_account_groups FOR UPDATE");
 	assert_fails(job, FAULT_RETRY, "55P03");
-	assert_true(store_connected(fx.store));
+	assert_true(session_connected(fx.session));
 	run_on(holder, "ROLLBACK; BEGIN; LOCK TABLE campaigns IN SHARE MODE");
 	assert_fails(job, FAULT_RETRY, "55P03");
 	run_on(holder, "ROLLBACK");
@@ -371,20 +372,20 @@ static int wait_with_script(void *arg, int fd, short events, int timeout_ms)
 	return wait_with_poll(NULL, fd, events, timeout_ms < 50 ? timeout_ms : 50);
 }
 
-static struct store *open_scripted_store(struct script *script, int lock_timeout_ms)
+static struct session *open_scripted_session(struct script *script, int lock_timeout_ms)
 {
-	struct store_settings settings = settings_of("group");
+	struct session_settings settings = settings_of("group");
 	struct waiter waiter = { wait_with_script, script };
-	struct store *store;
+	struct session *session;
 	struct fault fault;
 
 	settings.lock_timeout_ms = lock_timeout_ms;
-	store = store_new(&settings, &waiter);
-	if (store_connect(store, &fault) < 0)
+	session = session_new(&settings, &waiter);
+	if (session_connect(session, &fault) < 0)
 		fail_msg("%s", fault.msg);
-	claim_partition(store, 0, &fx.claim);
+	claim_partition(session, 0, &fx.claim);
 	fx.partition.epoch = fx.claim.epoch;
-	return store;
+	return session;
 }
 
 static void drain(PGconn *conn)
@@ -400,7 +401,7 @@ static void test_deadlock_is_tried_again(void **state)
 {
 	PGconn *other = connect_to(fx.super);
 	struct script script = { .conn = other, .sql = "UPDATE api_key_account_groups SET rate_tat_us = rate_tat_us" };
-	struct store *store = open_scripted_store(&script, 10000);
+	struct session *session = open_scripted_session(&script, 10000);
 	struct job *job = COMMAND(.trace = "deadlock");
 	struct fault fault;
 
@@ -409,15 +410,15 @@ static void test_deadlock_is_tried_again(void **state)
 	run_on(other, "INSERT INTO campaigns (account_group_id, id, name, status, trace_id, command_digest) "
 		      "VALUES ('" AG "', 'dead', 'n', 'draft', 'deadlock', sha256('x'))");
 	script.wait_event_type = "Lock";
-	assert_int_equal(store_execute(store, &fx.fence, &job, 1, STORE_COMMIT, fx.arena, &fault), -1);
+	assert_int_equal(execute(session, &fx.fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), -1);
 	assert_fault(&fault, FAULT_RETRY, "40P01");
-	assert_true(store_connected(store));
+	assert_true(session_connected(session));
 	drain(other);
 	run_on(other, "ROLLBACK");
-	assert_int_equal(store_execute(store, &fx.fence, &job, 1, STORE_COMMIT, fx.arena, &fault), 0);
+	assert_int_equal(execute(session, &fx.fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), 0);
 	assert_created(job);
 	PQfinish(other);
-	store_free(store);
+	session_free(session);
 	claim_again();
 }
 
@@ -426,7 +427,7 @@ static void test_lost_race_for_a_trace_is_tried_again(void **state)
 {
 	PGconn *other = connect_to(fx.super);
 	struct script script = { .conn = other, .sql = "COMMIT" };
-	struct store *store = open_scripted_store(&script, 10000);
+	struct session *session = open_scripted_session(&script, 10000);
 	struct job *job = COMMAND(.trace = "race"), *beside = COMMAND(.trace = "beside"), *jobs[] = { beside, job };
 	struct fault fault;
 
@@ -435,15 +436,15 @@ static void test_lost_race_for_a_trace_is_tried_again(void **state)
 	run_on(other, "INSERT INTO campaigns (account_group_id, id, name, status, trace_id, command_digest) "
 		      "VALUES ('" AG "', 'racer', 'n', 'draft', 'race', sha256('x'))");
 	script.wait_event_type = "Lock";
-	assert_int_equal(store_execute(store, &fx.fence, jobs, 2, STORE_COMMIT, fx.arena, &fault), -1);
+	assert_int_equal(execute(session, &fx.fence, jobs, 2, EXECUTION_COMMIT, fx.arena, &fault), -1);
 	assert_fault(&fault, FAULT_RETRY, "CD002");
 	drain(other);
 	assert_not_written(beside);
-	assert_int_equal(store_execute(store, &fx.fence, jobs, 2, STORE_COMMIT, fx.arena, &fault), 0);
+	assert_int_equal(execute(session, &fx.fence, jobs, 2, EXECUTION_COMMIT, fx.arena, &fault), 0);
 	assert_created(beside);
-	assert_refused(job, REASON_TRACE_REUSED, NULL);
+	assert_refused(job, "trace_reused", NULL);
 	PQfinish(other);
-	store_free(store);
+	session_free(session);
 	claim_again();
 }
 
@@ -460,21 +461,21 @@ static void test_backend_killed_in_mid_commit(void **state)
 	PGconn *killer = connect_to(fx.super);
 	struct script script = { .conn = killer, .sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
 							"WHERE wait_event = 'PgSleep' AND application_name = 'store-test'" };
-	struct store *store = open_scripted_store(&script, 400);
+	struct session *session = open_scripted_session(&script, 400);
 	struct job *job = COMMAND();
 	struct fault fault;
 
 	(void)state;
 	install_at_commit("PERFORM pg_sleep(20);");
 	script.wait_event_type = "Timeout"; /* pg_sleep */
-	assert_int_equal(store_execute(store, &fx.fence, &job, 1, STORE_COMMIT, fx.arena, &fault), -1);
+	assert_int_equal(execute(session, &fx.fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
-	assert_false(store_connected(store));
+	assert_false(session_connected(session));
 	drain(killer);
 	run_sql("DROP TRIGGER at_commit ON campaigns");
 	assert_not_written(job);
 	PQfinish(killer);
-	store_free(store);
+	session_free(session);
 	claim_again();
 }
 
@@ -486,7 +487,7 @@ static void test_doubtful_commit_is_looked_at_again(void **state)
 	(void)state;
 	install_at_commit("RAISE WARNING 'might not have been replicated';");
 	assert_fails(job, FAULT_WAIT, "");
-	assert_false(store_connected(fx.store));
+	assert_false(session_connected(fx.session));
 	run_sql("DROP TRIGGER at_commit ON campaigns");
 	reconnect();
 	execute_one(job);
@@ -497,19 +498,19 @@ static void test_stopping_the_wait(void **state)
 {
 	PGconn *holder = connect_to(fx.super);
 	struct script script = { .stop = true };
-	struct store *store = open_scripted_store(&script, 10000);
+	struct session *session = open_scripted_session(&script, 10000);
 	struct job *job = COMMAND();
 	struct fault fault;
 
 	(void)state;
 	run_on(holder, "BEGIN; SELECT 1 FROM api_key_account_groups FOR UPDATE");
 	script.wait_event_type = "Lock";
-	assert_int_equal(store_execute(store, &fx.fence, &job, 1, STORE_COMMIT, fx.arena, &fault), -1);
+	assert_int_equal(execute(session, &fx.fence, &job, 1, EXECUTION_COMMIT, fx.arena, &fault), -1);
 	assert_fault(&fault, FAULT_STOP, "");
-	assert_false(store_connected(store));
+	assert_false(session_connected(session));
 	run_on(holder, "ROLLBACK");
 	PQfinish(holder);
-	store_free(store);
+	session_free(session);
 	/* The server notices that the client is gone while its statement waits, or it would run late. */
 	for (int i = 0; i < 100 && ask("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND application_name = 'store-test'")[0]; i++)
 		clock_sleep_ms(50);
@@ -526,7 +527,7 @@ static void test_lost_connection(void **state)
 	clock_sleep_ms(200);
 	assert_int_equal(try_execute(&job, 1, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
-	assert_false(store_connected(fx.store));
+	assert_false(session_connected(fx.session));
 	assert_int_equal(try_execute(&job, 1, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
 	reconnect();
@@ -535,24 +536,24 @@ static void test_lost_connection(void **state)
 
 static void test_server_not_there(void **state)
 {
-	struct store_settings settings = settings_of("group");
+	struct session_settings settings = settings_of("group");
 	struct waiter polling = { wait_with_poll, NULL };
-	struct store *store;
+	struct session *session;
 	struct fault fault;
 
 	(void)state;
 	settings.database = "host=127.0.0.1 port=1 dbname=x password=hunter2";
-	store = store_new(&settings, &polling);
-	assert_int_equal(store_connect(store, &fault), -1);
+	session = session_new(&settings, &polling);
+	assert_int_equal(session_connect(session, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
 	assert_null(strstr(fault.msg, "hunter2"));
-	store_free(store);
+	session_free(session);
 	settings.database = "host=127.0.0.1 port=1 password= 'hunter2";
-	store = store_new(&settings, &polling);
-	assert_int_equal(store_connect(store, &fault), -1);
+	session = session_new(&settings, &polling);
+	assert_int_equal(session_connect(session, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_FATAL);
 	assert_null(strstr(fault.msg, "hunter2"));
-	store_free(store);
+	session_free(session);
 }
 
 /* A host that never speaks: it accepts, or, with its queue full, does not even answer a SYN. */
@@ -599,27 +600,27 @@ static void test_silent_hosts(void **state)
 	(void)state;
 	for (int full = 0; full < 2; full++) {
 		struct silent_host host = open_silent_host(full);
-		struct store_settings settings = settings_of("group");
+		struct session_settings settings = settings_of("group");
 		int64_t start_ms = clock_monotonic_ms();
-		struct store *store;
+		struct session *session;
 		struct fault fault;
 
 		settings.connect_timeout_ms = 500;
 		settings.database = arena_printf(fx.arena, "host=127.0.0.1 port=%d dbname=x", host.port);
-		store = store_new(&settings, &impatient);
-		assert_int_equal(store_connect(store, &fault), -1);
+		session = session_new(&settings, &impatient);
+		assert_int_equal(session_connect(session, &fault), -1);
 		assert_fault(&fault, FAULT_WAIT, "");
 		assert_in_range(clock_monotonic_ms() - start_ms, 400, 1500);
-		store_free(store);
+		session_free(session);
 		/* It does not hide the host behind it. */
 		settings.database = arena_printf(fx.arena, "host=127.0.0.1,%s port=%d,%s dbname=%s user=%s password=" PASSWORD,
 						 PQhost(fx.admin), host.port, PQport(fx.admin), fx.database, fx.login);
-		store = store_new(&settings, &impatient);
+		session = session_new(&settings, &impatient);
 		start_ms = clock_monotonic_ms();
-		if (store_connect(store, &fault) < 0)
+		if (session_connect(session, &fault) < 0)
 			fail_msg("%s", fault.msg);
 		assert_in_range(clock_monotonic_ms() - start_ms, 400, 2500);
-		store_free(store);
+		session_free(session);
 		close_silent_host(&host);
 	}
 }
@@ -633,10 +634,10 @@ static void test_probe_writes_nothing(void **state)
 	(void)state;
 	fx.partition.start_offset = 999;
 	install_at_commit("RAISE EXCEPTION 'no';"); /* a probe meets what a COMMIT would */
-	assert_int_equal(store_execute(fx.store, &fx.fence, &job, 1, STORE_ROLLBACK, fx.arena, &fault), -1);
+	assert_int_equal(execute(fx.session, &fx.fence, &job, 1, EXECUTION_ROLLBACK, fx.arena, &fault), -1);
 	assert_fault(&fault, FAULT_REJECT, "P0001");
 	run_sql("DROP TRIGGER at_commit ON campaigns");
-	assert_int_equal(store_execute(fx.store, &fx.fence, &job, 1, STORE_ROLLBACK, fx.arena, &fault), 0);
+	assert_int_equal(execute(fx.session, &fx.fence, &job, 1, EXECUTION_ROLLBACK, fx.arena, &fault), 0);
 	assert_true(job->result.success);
 	assert_not_written(job);
 	assert_string_equal(ask("SELECT sum(rate_tat_us), (SELECT sum(confirmed_offset) FROM partition_owner) FROM api_key_account_groups"),
@@ -671,50 +672,51 @@ static void test_least_privilege(void **state)
 
 /* ---- check ---- */
 
-struct findings {
+struct found {
 	int lines, wrong;
 	char text[4096];
 };
 
 static void find(void *arg, bool wrong, const char *line)
 {
-	struct findings *findings = arg;
+	struct found *found = arg;
 
-	findings->lines++;
-	findings->wrong += wrong;
-	strncat(findings->text, line, sizeof findings->text - strlen(findings->text) - 2);
-	strcat(findings->text, "\n");
+	found->lines++;
+	found->wrong += wrong;
+	strncat(found->text, line, sizeof found->text - strlen(found->text) - 2);
+	strcat(found->text, "\n");
 }
 
-static struct findings check_store(const char *database)
+static struct found check_store(const char *database)
 {
-	struct store_settings settings = settings_of("group");
-	struct findings findings = { 0 };
+	struct session_settings settings = settings_of("group");
+	struct found found = { 0 };
+	struct findings findings = { find, &found, 0 };
 	struct fault fault;
 
 	settings.database = database;
-	if (store_check(&settings, find, &findings, &fault) < 0)
+	if (rights_report(&settings, &findings, &fault) < 0)
 		fail_msg("%s", fault.msg);
-	return findings;
+	return found;
 }
 
 static void test_check_says_what_is_there(void **state)
 {
-	struct findings findings = check_store(fx.worker);
+	struct found found = check_store(fx.worker);
 
 	(void)state;
-	if (findings.wrong > 0)
-		fail_msg("%s", findings.text);
-	assert_non_null(strstr(findings.text, "primary, UTF8"));
-	assert_non_null(strstr(findings.text, "has the rights"));
+	if (found.wrong > 0)
+		fail_msg("%s", found.text);
+	assert_non_null(strstr(found.text, "primary, UTF8"));
+	assert_non_null(strstr(found.text, "has the rights"));
 	run_sql("REVOKE UPDATE (rate_tat_us) ON api_key_account_groups FROM campaign_worker");
-	findings = check_store(fx.worker);
-	assert_int_equal(findings.wrong, 1);
-	assert_non_null(strstr(findings.text, "lacks UPDATE on api_key_account_groups (column rate_tat_us)"));
+	found = check_store(fx.worker);
+	assert_int_equal(found.wrong, 1);
+	assert_non_null(strstr(found.text, "lacks UPDATE on api_key_account_groups (column rate_tat_us)"));
 	run_sql("GRANT UPDATE (rate_tat_us) ON api_key_account_groups TO campaign_worker");
 	run_sql("ALTER ROLE %s SET synchronous_commit = off", fx.login);
-	findings = check_store(fx.worker);
-	assert_non_null(strstr(findings.text, "synchronous_commit is off"));
+	found = check_store(fx.worker);
+	assert_non_null(strstr(found.text, "synchronous_commit is off"));
 	run_sql("ALTER ROLE %s RESET synchronous_commit", fx.login);
 }
 
@@ -729,7 +731,7 @@ static void set_synchronous_standbys(const char *names)
 
 static void test_local_commits_where_there_are_synchronous_standbys(void **state)
 {
-	struct findings alone, with_standby;
+	struct found alone, with_standby;
 	struct fault fault;
 
 	(void)state;
@@ -738,7 +740,7 @@ static void test_local_commits_where_there_are_synchronous_standbys(void **state
 	run_sql("SET synchronous_commit = local");
 	set_synchronous_standbys("standby");
 	with_standby = check_store(fx.worker);
-	assert_int_equal(store_connect(fx.store, &fault), -1);
+	assert_int_equal(session_connect(fx.session, &fault), -1);
 	run_sql("ALTER SYSTEM RESET synchronous_standby_names");
 	set_synchronous_standbys("");
 	run_sql("RESET synchronous_commit");
@@ -767,13 +769,13 @@ static void test_check_misses_no_right(void **state)
 	assert_true(PQntuples(granted) > 60);
 	for (int i = 0; i < PQntuples(granted); i++) {
 		const char *right = PQgetvalue(granted, i, 0);
-		struct findings findings;
+		struct found found;
 
 		run_sql("REVOKE %s FROM campaign_worker", right);
-		findings = check_store(fx.worker);
+		found = check_store(fx.worker);
 		run_sql("GRANT %s TO campaign_worker", right);
-		if (findings.wrong != 1)
-			fail_msg("%s: %s", right, findings.text);
+		if (found.wrong != 1)
+			fail_msg("%s: %s", right, found.text);
 	}
 	PQclear(granted);
 }
@@ -789,7 +791,7 @@ static void test_migrations_decide_whether_the_worker_starts(void **state)
 	reconnect();
 	run_sql("DELETE FROM schema_migrations WHERE version = 999");
 	run_sql("UPDATE schema_migrations SET version = 1000 WHERE version = 1");
-	assert_int_equal(store_connect(fx.store, &fault), -1);
+	assert_int_equal(session_connect(fx.session, &fault), -1);
 	assert_fault(&fault, FAULT_FATAL, "");
 	assert_non_null(strstr(fault.msg, "001-"));
 	assert_int_equal(check_store(fx.worker).wrong, 1);
@@ -811,7 +813,7 @@ static pid_t spawn_migrator(const char *conninfo, FILE *out)
 
 	if (pid != 0)
 		return pid;
-	done = store_migrate(conninfo, print_line, out, &fault);
+	done = migrate_run(conninfo, print_line, out, &fault);
 	if (done < 0)
 		fprintf(out, "fault: %s\n", fault.msg);
 	fflush(out);
@@ -878,7 +880,7 @@ static void test_migrator_without_createrole(void **state)
 	create_database(name);
 	run_sql("ALTER DATABASE %s OWNER TO %s", name, login);
 	conninfo = conninfo_with(name, login);
-	if (store_migrate(conninfo, count_line, &lines, &fault) < 0)
+	if (migrate_run(conninfo, count_line, &lines, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	assert_int_equal(lines, (int)migration_count);
 	free(conninfo);
@@ -887,7 +889,7 @@ static void test_migrator_without_createrole(void **state)
 	run_sql("REVOKE campaign_owner FROM %s", login);
 	create_database(name);
 	conninfo = conninfo_with(name, login);
-	assert_int_equal(store_migrate(conninfo, count_line, &lines, &fault), -1);
+	assert_int_equal(migrate_run(conninfo, count_line, &lines, &fault), -1);
 	assert_fault(&fault, FAULT_FATAL, "42501");
 	assert_non_null(strstr(fault.msg, arena_printf(fx.arena, "GRANT campaign_owner TO %s", login)));
 	free(conninfo);
@@ -925,7 +927,7 @@ static void fill_race(struct racer *racer, int batch, struct job **order)
 			.head.has_key = true,
 		};
 		digest_key(racer->key, command->head.key_digest);
-		if (command_check(command, racer->arena, &details) < 0)
+		if (command_check(&duplicate_contract, &command->head, racer->arena, &details) < 0)
 			abort();
 		job->command = &command->head;
 		job->record.timestamp_ms = -1;
@@ -937,22 +939,22 @@ static void fill_race(struct racer *racer, int batch, struct job **order)
 static void *race(void *arg)
 {
 	struct racer *racer = arg;
-	struct store *store = open_store("group", NULL);
+	struct session *session = open_session("group", NULL);
 	struct claim claim;
 	struct fence_partition partition;
 	struct fence fence = { "cluster", "commands", &partition, 1 };
 	struct fault fault;
 
-	claim_partition(store, 100 + racer->number, &claim);
+	claim_partition(session, 100 + racer->number, &claim);
 	partition = (struct fence_partition){ claim.partition, claim.epoch, 0 };
 	for (int batch = 0; batch < RACE_BATCHES; batch++) {
 		struct job *order[RACE_BATCH];
 
 		fill_race(racer, batch, order);
-		while (store_execute(store, &fence, order, RACE_BATCH, STORE_COMMIT, racer->arena, &fault) < 0) {
+		while (execute(session, &fence, order, RACE_BATCH, EXECUTION_COMMIT, racer->arena, &fault) < 0) {
 			if (fault.kind != FAULT_RETRY || racer->retries++ > 200) {
 				snprintf(racer->failure, sizeof racer->failure, "%s %s", fault_kind_name(fault.kind), fault.msg);
-				store_free(store);
+				session_free(session);
 				return NULL;
 			}
 			clock_sleep_ms(rand() % 20);
@@ -960,10 +962,10 @@ static void *race(void *arg)
 		for (int i = 0; i < RACE_BATCH; i++) {
 			racer->created += order[i]->result.success && !order[i]->result.draft_existed;
 			racer->existed += order[i]->result.success && order[i]->result.draft_existed;
-			racer->reused += order[i]->reason == REASON_TRACE_REUSED;
+			racer->reused += was_refused(order[i], "trace_reused");
 		}
 	}
-	store_free(store);
+	session_free(session);
 	return NULL;
 }
 
@@ -1007,14 +1009,14 @@ static void test_workers_race_for_the_same_traces(void **state)
 
 static const struct fact {
 	const char *set, *clear;
-	enum reason reason; /* the refusal while it is set */
+	const char *reason; /* the refusal while it is set */
 } facts[FACTS] = {
 	{ "UPDATE api_keys SET revoked_at = now() WHERE public_id = 'key_other'",
-	  "UPDATE api_keys SET revoked_at = NULL WHERE public_id = 'key_other'", REASON_KEY_REVOKED },
+	  "UPDATE api_keys SET revoked_at = NULL WHERE public_id = 'key_other'", "key_revoked" },
 	{ "UPDATE audiences SET ready = false WHERE id = 'aud_second'", "UPDATE audiences SET ready = true WHERE id = 'aud_second'",
-	  REASON_AUDIENCE_POPULATING },
+	  "audience_populating" },
 	{ "UPDATE campaign_leads SET state = 'enrolled' WHERE campaign_id = '" RUNNING "' AND lead_id = 'lead_12'",
-	  "UPDATE campaign_leads SET state = 'removed' WHERE campaign_id = '" RUNNING "' AND lead_id = 'lead_12'", REASON_LEAD_ACTIVE },
+	  "UPDATE campaign_leads SET state = 'removed' WHERE campaign_id = '" RUNNING "' AND lead_id = 'lead_12'", "lead_active" },
 };
 
 struct flips {
@@ -1084,15 +1086,15 @@ struct flip_batch {
 
 static void check_flip_batch(const struct flips *flips, const struct flip_batch *batch, size_t verdicts[FACTS + 1])
 {
-	enum reason first = batch->jobs[0]->reason;
+	const struct reason *first = batch->jobs[0]->reason;
 
 	for (size_t i = 0; i < COUNT(batch->jobs); i++) {
 		const struct job *job = batch->jobs[i];
 		int fact = 0;
 
 		assert_agrees(job);
-		assert_int_equal(job->reason, first); /* one snapshot: the same commands get the same verdict */
-		while (fact < FACTS && facts[fact].reason != job->reason)
+		assert_ptr_equal(job->reason, first); /* one snapshot: the same commands get the same verdict */
+		while (fact < FACTS && !was_refused(job, facts[fact].reason))
 			fact++;
 		verdicts[fact]++;
 		if (fact == FACTS)

@@ -524,10 +524,11 @@ class Reader:
 class Worker:
     """A campaign-worker process. Its log is JSON lines in a file."""
 
-    def __init__(self, world, instance, lanes=1, args=(), env=None, variant=VARIANT, database=None, fail=None, ahead=False):
-        """ahead: begins every batch while Kafka commits the one before it, and not only large ones."""
+    def __init__(self, world, instance, lanes=1, args=(), env=None, variant=VARIANT, database=None, fail=None, ahead=False,
+                 program=None):
+        """program: another build's. ahead: begins every batch while Kafka commits the one before it, and not only large ones."""
         self.world, self.instance = world, instance
-        self.args = [binary("campaign-worker", variant), "run", *args]
+        self.args = [program or binary("campaign-worker", variant), "run", *args]
         self.env = {
             **clean_environment(), **world.environment(instance), "CAMPAIGN_LANES": str(lanes), "CAMPAIGN_LOG_FORMAT": "json",
             **(env or {}),

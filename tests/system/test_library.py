@@ -18,7 +18,7 @@ void *arena_new(void) { abort(); }
 void fault_set(void) { abort(); }
 void pending_new(void) { abort(); }
 void codec_new(void) { abort(); }
-void campaign_new_id(void) { abort(); }
+void id_new(void) { abort(); }
 """
 
 

@@ -11,7 +11,11 @@
 #include <cmocka.h>
 
 #include "schemas/codec.h"
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "schemas/fingerprint.h"
 #include "schemas/guard.h"
+#include "schemas/result.h"
 #include "bytes.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])
@@ -26,7 +30,7 @@ static int set_up(void **state)
 	struct fault fault;
 
 	(void)state;
-	codec = codec_new(NULL, &fault);
+	codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	arena = arena_new(1024 * 1024);
 	strcpy(folder, "/tmp/test_codec.XXXXXX");
 	return codec && mkdtemp(folder) ? 0 : -1;
@@ -96,22 +100,22 @@ static void assert_same_command(const struct duplicate_command *a, const struct 
 }
 
 /* Decodes a copy that is exactly as large as size: AddressSanitizer finds a read beyond it. */
-static int decode(struct codec *with, const void *data, size_t size, struct duplicate_command *command, enum reason *reason,
+static int decode(struct codec *with, const void *data, size_t size, struct duplicate_command *command, const struct reason **reason,
 		  struct fault *fault)
 {
 	struct bytes copy = { 0 };
 	int failed;
 
 	put_raw(&copy, data, size);
-	failed = codec_decode_command(with, copy.data, size, arena, command, reason, fault);
+	failed = codec_decode_command(with, copy.data, size, arena, &command->head, reason, fault);
 	free_bytes(&copy);
 	return failed;
 }
 
-static void assert_refused(const void *data, size_t size, enum reason wanted, const char *message)
+static void assert_refused(const void *data, size_t size, const struct reason *wanted, const char *message)
 {
 	struct duplicate_command command;
-	enum reason reason = REASON_NONE;
+	const struct reason *reason = NULL;
 	struct fault fault = { 0 };
 
 	if (decode(codec, data, size, &command, &reason, &fault) == 0)
@@ -125,7 +129,7 @@ static void assert_refused(const void *data, size_t size, enum reason wanted, co
 static struct duplicate_command decoded(struct codec *with, const struct bytes *bytes)
 {
 	struct duplicate_command command;
-	enum reason reason;
+	const struct reason *reason;
 	struct fault fault;
 
 	if (decode(with, bytes->data, bytes->size, &command, &reason, &fault) != 0)
@@ -140,7 +144,7 @@ static struct bytes encoded(const struct duplicate_command *command)
 	const void *value;
 	size_t size;
 
-	if (codec_encode_command(codec, command, arena, &value, &size, &fault) != 0)
+	if (codec_encode_command(codec, &command->head, arena, &value, &size, &fault) != 0)
 		fail_msg("%s", fault.msg);
 	put_raw(&bytes, value, size);
 	return bytes;
@@ -162,7 +166,7 @@ static uint64_t command_fingerprint(void)
 	struct fault fault;
 	uint64_t fingerprint;
 
-	assert_int_equal(schema_fingerprint(command_schema_json, &fingerprint, NULL, &fault), 0);
+	assert_int_equal(schema_fingerprint(schema_duplicate_campaign_command, &fingerprint, NULL, &fault), 0);
 	return fingerprint;
 }
 
@@ -227,15 +231,15 @@ static void refuses_to_encode_what_nobody_could_read(void **state)
 	memset(long_text, 'x', GUARD_STRING_MAX + 1);
 	command = full_command();
 	command.campaign_id = NULL;
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_string_equal(fault.msg, "field campaignId is missing");
 	assert_int_equal(fault.kind, FAULT_REJECT);
 	command = full_command();
 	command.name = "\xff";
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_string_equal(fault.msg, "field name is not UTF-8");
 	command.name = long_text;
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_string_equal(fault.msg, "field name has 65537 bytes, at most 65536");
 	command = full_command();
 	long_text[GUARD_STRING_MAX] = '\0';
@@ -243,10 +247,10 @@ static void refuses_to_encode_what_nobody_could_read(void **state)
 		many[i] = long_text;
 	command.lead_ids = many;
 	command.lead_count = 20;
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), -1);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), -1);
 	assert_non_null(strstr(fault.msg, "at most 1048576"));
 	command = full_command();
-	assert_int_equal(codec_encode_command(codec, &command, arena, &value, &size, &fault), 0);
+	assert_int_equal(codec_encode_command(codec, &command.head, arena, &value, &size, &fault), 0);
 	free(long_text);
 	free(many);
 	arena_reset(arena);
@@ -259,7 +263,7 @@ static struct command_result error_result(void)
 		.command_timestamp_ms = 1700000000001, .processed_at_ms = 1700000000002,
 	};
 
-	result_refuse(&result, REASON_RATE_LIMITED, "at most 10 commands a second");
+	result_refuse(&result, contract_find_reason(&duplicate_contract, "rate_limited"), "at most 10 commands a second");
 	result.has_retry_after = true;
 	result.retry_after_s = 3;
 	return result;
@@ -281,7 +285,7 @@ static struct command_result success_result(const struct campaign *campaign)
 {
 	struct command_result result = error_result();
 
-	result_accept(&result, campaign, true);
+	result_accept(&result, &duplicate_contract, campaign, true);
 	result.account_group_id = "group-1";
 	result.source_campaign_id = "c-1";
 	result.audience_id = "aud-1";
@@ -385,25 +389,25 @@ static void tells_kinds_of_unreadable_records_apart(void **state)
 	struct duplicate_command command = least_command();
 	struct bytes bytes = encoded(&command), large = { calloc(1, RECORD_SIZE_MAX + 1), RECORD_SIZE_MAX + 1 };
 	struct command_result result = error_result();
-	enum reason reason = REASON_NONE;
+	const struct reason *reason = NULL;
 	struct fault fault;
 	const void *value;
 	size_t size;
 
 	(void)state;
-	assert_int_equal(codec_decode_command(codec, NULL, 0, arena, &command, &reason, &fault), -1);
-	assert_int_equal(reason, REASON_TOMBSTONE);
-	assert_refused("", 0, REASON_UNDECODABLE, "byte 0: neither");
-	assert_refused("\0\0\0\0", 4, REASON_UNDECODABLE, "4 bytes");
-	assert_refused("\0\0\0\1\2", 5, REASON_UNKNOWN_SCHEMA, "no schema is known by id 258");
-	assert_refused("\xc3\x01\1\2\3\4\5\6\7", 9, REASON_UNDECODABLE, "9 bytes");
-	assert_refused("\xc3\x01\1\2\3\4\5\6\7\x8", 10, REASON_UNKNOWN_SCHEMA, "by fingerprint 0807060504030201");
-	assert_refused("\x01" "0123456789abcdef", 17, REASON_UNDECODABLE, "byte 0: neither"); /* Confluent's newer GUID */
-	assert_refused("{\"traceId\":\"x\"}", 15, REASON_UNDECODABLE, "byte 0: neither");
-	assert_refused(large.data, large.size, REASON_TOO_LARGE, "1048577 bytes, at most 1048576");
-	assert_refused(large.data, large.size - 1, REASON_UNKNOWN_SCHEMA, "id 0");
+	assert_int_equal(codec_decode_command(codec, NULL, 0, arena, &command.head, &reason, &fault), -1);
+	assert_ptr_equal(reason, &reason_tombstone);
+	assert_refused("", 0, &reason_undecodable, "byte 0: neither");
+	assert_refused("\0\0\0\0", 4, &reason_undecodable, "4 bytes");
+	assert_refused("\0\0\0\1\2", 5, &reason_unknown_schema, "no schema is known by id 258");
+	assert_refused("\xc3\x01\1\2\3\4\5\6\7", 9, &reason_undecodable, "9 bytes");
+	assert_refused("\xc3\x01\1\2\3\4\5\6\7\x8", 10, &reason_unknown_schema, "by fingerprint 0807060504030201");
+	assert_refused("\x01" "0123456789abcdef", 17, &reason_undecodable, "byte 0: neither"); /* Confluent's newer GUID */
+	assert_refused("{\"traceId\":\"x\"}", 15, &reason_undecodable, "byte 0: neither");
+	assert_refused(large.data, large.size, &reason_too_large, "1048577 bytes, at most 1048576");
+	assert_refused(large.data, large.size - 1, &reason_unknown_schema, "id 0");
 	assert_int_equal(codec_encode_result(codec, &result, arena, &value, &size, &fault), 0);
-	assert_refused(value, size, REASON_UNDECODABLE, "it is a DuplicateCampaignResult, no DuplicateCampaignCommand");
+	assert_refused(value, size, &reason_undecodable, "it is a DuplicateCampaignResult, no DuplicateCampaignCommand");
 	assert_int_equal(codec_decode_result(codec, bytes.data, bytes.size, arena, &result, &fault), -1);
 	free_bytes(&bytes);
 	free_bytes(&large);
@@ -418,16 +422,77 @@ static void reads_confluents_framing(void **state)
 	(void)state;
 	put_raw(&framed, "\0\0\1\0\7", 5);
 	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
-	assert_refused(framed.data, framed.size, REASON_UNKNOWN_SCHEMA, "id 65543");
-	assert_int_equal(codec_add_schema_id(codec, 65543, command_schema_json, &fault), 0);
+	assert_refused(framed.data, framed.size, &reason_unknown_schema, "id 65543");
+	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_command, &fault), 0);
 	again = decoded(codec, &framed);
 	assert_same_command(&again, &command);
-	assert_int_equal(codec_add_schema_id(codec, 65543, command_schema_json, &fault), 0);
-	assert_int_equal(codec_add_schema_id(codec, 65543, result_schema_json, &fault), -1);
+	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_command, &fault), 0);
+	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_result, &fault), -1);
 	assert_string_equal(fault.msg, "Avro schema id 65543: the id already stands for another schema");
 	assert_int_equal(fault.kind, FAULT_FATAL);
 	assert_int_equal(codec_add_schema_id(codec, 8, "{", &fault), -1);
 	assert_non_null(strstr(fault.msg, "Avro schema id 8: no JSON: line 1"));
+	free_bytes(&bytes);
+	free_bytes(&framed);
+	arena_reset(arena);
+}
+
+struct registry {
+	bool away;
+	const char *json; /* NULL: it has none */
+	int asked;
+};
+
+static int find_in_registry(void *arg, uint32_t id, char **json, struct fault *fault)
+{
+	struct registry *registry = arg;
+
+	assert_int_equal(id, 7);
+	registry->asked++;
+	if (registry->away)
+		return fault_set(fault, FAULT_WAIT, "the registry is away");
+	*json = registry->json ? strdup(registry->json) : NULL;
+	return 0;
+}
+
+static void assert_asked(struct codec *with, const struct bytes *framed, enum fault_kind kind, const char *message)
+{
+	struct duplicate_command command;
+	const struct reason *reason;
+	struct fault fault = { 0 };
+
+	assert_int_equal(decode(with, framed->data, framed->size, &command, &reason, &fault), kind == FAULT_NONE ? 0 : -1);
+	assert_int_equal(fault.kind, kind);
+	if (kind == FAULT_REJECT)
+		assert_ptr_equal(reason, &reason_unknown_schema);
+	assert_non_null(strstr(fault.msg, message));
+}
+
+/* While the source cannot tell, nothing is said of the record; what it knows is asked once. */
+static void waits_for_a_source_that_is_away(void **state)
+{
+	struct registry registry = { .away = true };
+	const struct schema_source source = { find_in_registry, &registry };
+	struct duplicate_command command = full_command();
+	struct bytes bytes = encoded(&command), framed = { 0 };
+	struct fault fault;
+	struct codec *with = codec_new(&duplicate_contract, NULL, &source, &fault);
+
+	(void)state;
+	put_raw(&framed, "\0\0\0\0\7", 5);
+	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
+	assert_asked(with, &framed, FAULT_WAIT, "the registry is away");
+	registry.away = false;
+	assert_asked(with, &framed, FAULT_REJECT, "no schema is known by id 7");
+	registry.json = "{\"type\":\"record\",\"name\":\"Other\",\"fields\":[]}";
+	assert_asked(with, &framed, FAULT_REJECT, "Avro schema id 7: it is record Other");
+	registry.json = schema_duplicate_campaign_command;
+	assert_asked(with, &framed, FAULT_NONE, "");
+	assert_asked(with, &framed, FAULT_NONE, "");
+	assert_int_equal(registry.asked, 4);
+	assert_asked(with, &bytes, FAULT_NONE, ""); /* what is built in is asked of nobody */
+	assert_int_equal(registry.asked, 4);
+	codec_free(with);
 	free_bytes(&bytes);
 	free_bytes(&framed);
 	arena_reset(arena);
@@ -446,14 +511,14 @@ static void reads_an_id_that_names_a_file(void **state)
 	(void)state;
 	put_raw(&framed, "\0\0\0\x12\x67", 5); /* 4711 */
 	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
-	write_file("4711.avsc", command_schema_json, strlen(command_schema_json));
-	with = codec_new(folder, &fault);
+	write_file("4711.avsc", schema_duplicate_campaign_command, strlen(schema_duplicate_campaign_command));
+	with = codec_new(&duplicate_contract, folder, NULL, &fault);
 	assert_non_null(with);
 	again = decoded(with, &framed);
 	assert_same_command(&again, &command);
 	codec_free(with);
-	write_file("04711.avsc", result_schema_json, strlen(result_schema_json));
-	assert_null(codec_new(folder, &fault));
+	write_file("04711.avsc", schema_duplicate_campaign_result, strlen(schema_duplicate_campaign_result));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "4711.avsc: the id already stands for another schema"));
 	remove_file("04711.avsc");
 	remove_file("4711.avsc");
@@ -471,13 +536,13 @@ static void refuses_every_truncation_and_extra_bytes(void **state)
 	(void)state;
 	for (int round = 0; round < 3; round++) { /* the first one warms malloc's caches */
 		for (size_t size = HEADER; size < bytes.size; size++)
-			assert_refused(bytes.data, size, REASON_UNDECODABLE, "byte ");
+			assert_refused(bytes.data, size, &reason_undecodable, "byte ");
 		if (round > 0)
 			assert_flat(before);
 		before = allocated_bytes();
 	}
 	put_raw(&bytes, "\0", 1);
-	assert_refused(bytes.data, bytes.size, REASON_UNDECODABLE, "1 bytes too many");
+	assert_refused(bytes.data, bytes.size, &reason_undecodable, "1 bytes too many");
 	free_bytes(&bytes);
 }
 
@@ -516,7 +581,7 @@ static void refuses_hostile_leads(void **state)
 		assert_int_equal(bytes.size, 44);
 		put_raw(&bytes, cases[i % COUNT(cases)].data, cases[i % COUNT(cases)].size);
 		put_raw(&bytes, "\0\2\0", 3); /* no key, issued at 1, no expiry */
-		assert_refused(bytes.data, bytes.size, REASON_UNDECODABLE, cases[i % COUNT(cases)].message);
+		assert_refused(bytes.data, bytes.size, &reason_undecodable, cases[i % COUNT(cases)].message);
 		free_bytes(&bytes);
 		if (i + 1 == COUNT(cases)) /* malloc's caches are warm */
 			before = allocated_bytes();
@@ -547,14 +612,14 @@ static void refuses_a_million_leads_before_it_allocates(void **state)
 	struct bytes empty = many_leads(1000000, ""), some = many_leads(100001, "lead-1");
 	size_t before = allocated_bytes();
 	struct duplicate_command command;
-	enum reason reason;
+	const struct reason *reason;
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(codec_decode_command(codec, empty.data, empty.size, arena, &command, &reason, &fault), -1);
+	assert_int_equal(codec_decode_command(codec, empty.data, empty.size, arena, &command.head, &reason, &fault), -1);
 	assert_non_null(strstr(fault.msg, "field leadIds, byte 45: a block of 1000000 values, at most 100000 in a record"));
-	assert_int_equal(reason, REASON_UNDECODABLE);
-	assert_int_equal(codec_decode_command(codec, some.data, some.size, arena, &command, &reason, &fault), -1);
+	assert_ptr_equal(reason, &reason_undecodable);
+	assert_int_equal(codec_decode_command(codec, some.data, some.size, arena, &command.head, &reason, &fault), -1);
 	assert_flat(before);
 	free_bytes(&empty);
 	free_bytes(&some);
@@ -569,7 +634,7 @@ static void leaves_too_many_leads_to_rule_1(void **state)
 	(void)state;
 	assert_int_equal(command.lead_count, LEADS_MAX + 1);
 	assert_string_equal(command.head.trace_id, "trace-1");
-	assert_int_equal(command_check(&command, arena, &details), -1);
+	assert_int_equal(command_check(&duplicate_contract, &command.head, arena, &details), -1);
 	assert_string_equal(details, "leadIds has 10001 ids: at most 10000");
 	free_bytes(&bytes);
 	arena_reset(arena);
@@ -711,10 +776,10 @@ static void reads_older_and_newer_writers_from_a_folder(void **state)
 	(void)state;
 	write_file("1-oldest.avsc", oldest, strlen(oldest));
 	write_file("2-newest.avsc", newest, strlen(newest));
-	write_file("3-same.avsc", command_schema_json, strlen(command_schema_json));
+	write_file("3-same.avsc", schema_duplicate_campaign_command, strlen(schema_duplicate_campaign_command));
 	write_file("README", "not a schema", 12);
 	write_file(".hidden.avsc", "{", 1);
-	with = codec_new(folder, &fault);
+	with = codec_new(&duplicate_contract, folder, NULL, &fault);
 	if (with == NULL)
 		fail_msg("%s", fault.msg);
 	put_single_object(&old, fingerprint_of(oldest));
@@ -730,7 +795,7 @@ static void reads_older_and_newer_writers_from_a_folder(void **state)
 		assert_same_command(&command, &wanted);
 		check_newest(with, &new);
 	}
-	assert_refused(old.data, old.size, REASON_UNKNOWN_SCHEMA, "fingerprint"); /* without the folder */
+	assert_refused(old.data, old.size, &reason_unknown_schema, "fingerprint"); /* without the folder */
 	codec_free(with);
 	remove_file("1-oldest.avsc");
 	remove_file("2-newest.avsc");
@@ -771,7 +836,7 @@ static void refuses_unusable_writer_schemas(void **state)
 		struct codec *with;
 
 		write_file("x.avsc", cases[i].json, strlen(cases[i].json));
-		with = codec_new(folder, &fault);
+		with = codec_new(&duplicate_contract, folder, NULL, &fault);
 		if (with)
 			fail_msg("accepted: %s", cases[i].json);
 		assert_int_equal(fault.kind, FAULT_FATAL);
@@ -805,20 +870,20 @@ static void refuses_unusable_files(void **state)
 	char *large = malloc(300000), path[128];
 
 	(void)state;
-	with = codec_new("/nonexistent", &fault);
+	with = codec_new(&duplicate_contract, "/nonexistent", NULL, &fault);
 	assert_null(with);
 	assert_non_null(strstr(fault.msg, "/nonexistent: No such file"));
 	memset(large, ' ', 300000);
 	write_file("x.avsc", large, 300000);
-	assert_null(codec_new(folder, &fault));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "/x.avsc: it has more than 262144 bytes"));
 	write_file("x.avsc", "\"int\"\0", 6);
-	assert_null(codec_new(folder, &fault));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "/x.avsc: it has a NUL"));
 	remove_file("x.avsc");
 	snprintf(path, sizeof path, "%s/x.avsc", folder);
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_null(codec_new(folder, &fault));
+	assert_null(codec_new(&duplicate_contract, folder, NULL, &fault));
 	assert_non_null(strstr(fault.msg, "/x.avsc: Is a directory"));
 	assert_int_equal(rmdir(path), 0);
 	free(large);
@@ -828,7 +893,7 @@ static void refuses_unusable_files(void **state)
 /* A result of a later worker: more fields, also within data, and a map with a key twice. */
 static void reads_results_of_newer_workers(void **state)
 {
-	const char *from = "{\"name\": \"id\", \"type\": \"string\"},", *at = strstr(result_schema_json, from);
+	const char *from = "{\"name\": \"id\", \"type\": \"string\"},", *at = strstr(schema_duplicate_campaign_result, from);
 	const char *more = PLAIN("tags", "{\"type\": \"map\", \"values\": {\"type\": \"array\", \"items\": \"string\"}}") ",";
 	struct bytes bytes = { 0 };
 	struct command_result wanted = success_result(full_campaign()), result;
@@ -839,7 +904,7 @@ static void reads_results_of_newer_workers(void **state)
 
 	(void)state;
 	assert_non_null(at);
-	snprintf(json, sizeof json, "%.*s%s%s", (int)(at - result_schema_json), result_schema_json, more, at);
+	snprintf(json, sizeof json, "%.*s%s%s", (int)(at - schema_duplicate_campaign_result), schema_duplicate_campaign_result, more, at);
 	assert_int_equal(codec_add_schema_id(codec, 12, json, &fault), 0);
 	assert_int_equal(codec_encode_result(codec, &wanted, arena, &value, &size, &fault), 0);
 	put_raw(&bytes, "\0\0\0\0\x0c", 5);
@@ -873,7 +938,7 @@ static uint64_t next_random(void)
 static bool check_mutant(const struct bytes *mutant)
 {
 	struct duplicate_command command, again;
-	enum reason reason = REASON_NONE;
+	const struct reason *reason = NULL;
 	struct fault fault = { 0 };
 	const char *details;
 	struct bytes bytes;
@@ -881,13 +946,13 @@ static bool check_mutant(const struct bytes *mutant)
 	arena_reset(arena);
 	if (decode(codec, mutant->data, mutant->size, &command, &reason, &fault) != 0) {
 		assert_int_equal(fault.kind, FAULT_REJECT);
-		assert_true(reason == REASON_UNDECODABLE || reason == REASON_UNKNOWN_SCHEMA);
+		assert_true(reason == &reason_undecodable || reason == &reason_unknown_schema);
 		return false;
 	}
 	bytes = encoded(&command);
 	again = decoded(codec, &bytes);
 	assert_same_command(&again, &command);
-	if (command_check(&command, arena, &details) != 0)
+	if (command_check(&duplicate_contract, &command.head, arena, &details) != 0)
 		assert_string_not_equal(details, "");
 	free_bytes(&bytes);
 	return true;
@@ -975,6 +1040,7 @@ int main(void)
 		cmocka_unit_test(results_keep_the_envelopes_promise),
 		cmocka_unit_test(tells_kinds_of_unreadable_records_apart),
 		cmocka_unit_test(reads_confluents_framing),
+		cmocka_unit_test(waits_for_a_source_that_is_away),
 		cmocka_unit_test(reads_an_id_that_names_a_file),
 		cmocka_unit_test(refuses_every_truncation_and_extra_bytes),
 		cmocka_unit_test(refuses_hostile_leads),

@@ -9,6 +9,11 @@
 #include <cmocka.h>
 
 #include "schemas/command.h"
+#include "schemas/digest.h"
+#include "schemas/duplicate.h"
+#include "schemas/id.h"
+#include "schemas/murmur2.h"
+#include "schemas/result.h"
 
 #define COUNT(array) (sizeof array / sizeof array[0])
 
@@ -44,7 +49,7 @@ static const char *check(struct duplicate_command *command)
 {
 	const char *details = "never set";
 
-	if (command_check(command, arena, &details) == 0) {
+	if (command_check(&duplicate_contract, &command->head, arena, &details) == 0) {
 		assert_null(details);
 		return NULL;
 	}
@@ -199,7 +204,7 @@ static void sorts_leads_bytewise_and_drops_duplicates(void **state)
 		assert_string_equal(command.lead_ids[i], sorted[i]);
 }
 
-/* The expected sums were computed with another implementation of SHA-256 over the layout that command.c documents. */
+/* The expected sums were computed with another implementation of SHA-256 over the layout that digest.c documents. */
 static void pins_the_digest(void **state)
 {
 	static const uint8_t key_digest[DIGEST_BYTES] = { /* SHA-256 of "an API key" */
@@ -251,7 +256,7 @@ static void digest_tells_commands_apart(void **state)
 	commands[7].audience_id = "aud-2";
 	commands[8].name = "";
 	for (size_t i = 0; i < COUNT(commands); i++) {
-		command_digest(&commands[i], digests[i]);
+		digest_fields(duplicate_contract.command, &commands[i], digests[i]);
 		for (size_t k = 0; k < i; k++)
 			assert_memory_not_equal(digests[i], digests[k], DIGEST_BYTES);
 	}
@@ -260,58 +265,61 @@ static void digest_tells_commands_apart(void **state)
 	commands[0].head.account_group_id = "other";
 	commands[0].head.issued_at_ms = 0;
 	commands[0].head.has_expiry = true;
-	command_digest(&commands[0], digests[1]);
+	digest_fields(duplicate_contract.command, &commands[0], digests[1]);
 	assert_memory_equal(digests[0], digests[1], DIGEST_BYTES);
 }
 
-static void lists_every_reason(void **state)
+/* A table as it will be when a field is added: commands that do not set it keep their digest. */
+static void sums_an_added_field_only_where_it_is_set(void **state)
 {
-	static const struct {
-		const char *word, *code;
-		int status;
-		bool retryable, dead_letter;
-	} expected[REASON_COUNT] = {
-		[REASON_UNDECODABLE] = { "undecodable", "VALIDATION_ERROR", 400, false, true },
-		[REASON_TOO_LARGE] = { "too_large", "VALIDATION_ERROR", 400, false, true },
-		[REASON_TOMBSTONE] = { "tombstone", "VALIDATION_ERROR", 400, false, true },
-		[REASON_UNKNOWN_SCHEMA] = { "unknown_schema", "VALIDATION_ERROR", 400, false, true },
-		[REASON_KEY_MISMATCH] = { "key_mismatch", "VALIDATION_ERROR", 400, false, true },
-		[REASON_INVALID_FIELD] = { "invalid_field", "VALIDATION_ERROR", 400, false, false },
-		[REASON_DRAFT_DELETED] = { "draft_deleted", "CONFLICT", 409, false, false },
-		[REASON_EXPIRED] = { "expired", "UPSTREAM_ERROR", 502, true, false },
-		[REASON_KEY_MISSING] = { "key_missing", "UNAUTHORIZED", 401, false, false },
-		[REASON_KEY_UNKNOWN] = { "key_unknown", "UNAUTHORIZED", 401, false, false },
-		[REASON_KEY_REVOKED] = { "key_revoked", "UNAUTHORIZED", 401, false, false },
-		[REASON_PERMISSION_MISSING] = { "permission_missing", "FORBIDDEN", 403, false, false },
-		[REASON_ACCOUNT_GROUP_DENIED] = { "account_group_denied", "FORBIDDEN", 403, false, false },
-		[REASON_TRACE_REUSED] = { "trace_reused", "CONFLICT", 409, false, false },
-		[REASON_RATE_LIMITED] = { "rate_limited", "RATE_LIMITED", 429, true, false },
-		[REASON_CAMPAIGN_NOT_FOUND] = { "campaign_not_found", "NOT_FOUND", 404, false, false },
-		[REASON_AUDIENCE_NOT_FOUND] = { "audience_not_found", "NOT_FOUND", 404, false, false },
-		[REASON_AUDIENCE_POPULATING] = { "audience_populating", "AUDIENCE_NOT_READY", 409, true, false },
-		[REASON_LEAD_NOT_IN_AUDIENCE] = { "lead_not_in_audience", "VALIDATION_ERROR", 400, false, false },
-		[REASON_AUDIENCE_TOO_LARGE] = { "audience_too_large", "VALIDATION_ERROR", 400, false, false },
-		[REASON_LEAD_ACTIVE] = { "lead_active", "CONFLICT", 409, false, false },
-		[REASON_DATABASE_ERROR] = { "database_error", "INTERNAL_ERROR", 500, false, true },
-		[REASON_ROWS_LOCKED] = { "rows_locked", "UPSTREAM_ERROR", 502, true, false },
-	};
+	struct extended {
+		struct duplicate_command command;
+		const char *note;
+		bool has_count;
+		int64_t count;
+	} extended = { .command = good_command() };
+	struct field fields[16];
+	struct record_type type = *duplicate_contract.command;
+	uint8_t before[DIGEST_BYTES], digests[4][DIGEST_BYTES];
 
 	(void)state;
-	for (enum reason reason = REASON_NONE + 1; reason < REASON_COUNT; reason++) {
-		const struct reason_info *info = reason_info(reason);
+	memcpy(fields, type.fields, type.count * sizeof fields[0]);
+	fields[type.count++] = (struct field){ "note", FIELD_TEXT, AT(extended, note), .nullable = true, .digest = 6, .added = true };
+	fields[type.count++] = (struct field){ "count", FIELD_LONG, AT(extended, count), BESIDE(extended, has_count),
+					       .nullable = true, .digest = 7, .added = true };
+	type.fields = fields;
+	digest_fields(duplicate_contract.command, &extended, before);
+	digest_fields(&type, &extended, digests[0]);
+	assert_memory_equal(before, digests[0], DIGEST_BYTES);
+	extended.note = "";
+	digest_fields(&type, &extended, digests[1]);
+	extended.note = NULL;
+	extended.has_count = true;
+	digest_fields(&type, &extended, digests[2]);
+	extended.note = "";
+	digest_fields(&type, &extended, digests[3]);
+	for (size_t i = 0; i < COUNT(digests); i++)
+		for (size_t k = 0; k < i; k++)
+			assert_memory_not_equal(digests[i], digests[k], DIGEST_BYTES);
+}
 
-		assert_string_equal(info->word, expected[reason].word);
-		assert_string_equal(info->code, expected[reason].code);
-		assert_int_equal(info->http_status, expected[reason].status);
-		assert_int_equal(info->retryable, expected[reason].retryable);
-		assert_int_equal(info->dead_letter, expected[reason].dead_letter);
-		assert_true(strlen(info->message) > 10);
-		assert_int_equal(info->message[strlen(info->message) - 1], '.');
-		assert_int_equal(reason_find(info->word), reason);
+static void places_in_the_digest_have_no_gap(void **state)
+{
+	const struct record_type *type = duplicate_contract.command;
+	size_t places[32] = { 0 }, highest = 0;
+
+	(void)state;
+	for (size_t i = 0; i < type->count; i++) {
+		const struct field *field = &type->fields[i];
+
+		assert_true(field->digest >= 0 && field->digest < (int)COUNT(places));
+		assert_true(!field->added || (field->nullable && field->digest > 1));
+		places[field->digest]++;
+		if ((size_t)field->digest > highest)
+			highest = (size_t)field->digest;
 	}
-	assert_int_equal(reason_info(REASON_NONE)->http_status, 201);
-	assert_int_equal(reason_find(""), REASON_COUNT);
-	assert_int_equal(reason_find("no_such_reason"), REASON_COUNT);
+	for (size_t place = 1; place <= highest; place++)
+		assert_int_equal(places[place], 1);
 }
 
 static void describes_and_refuses_and_accepts(void **state)
@@ -323,7 +331,7 @@ static void describes_and_refuses_and_accepts(void **state)
 	(void)state;
 	command.head.trace_id = "sk_secret";
 	command.audience_id = "<script>";
-	result_describe(&result, &command);
+	result_describe(&result, &duplicate_contract, &command.head);
 	assert_string_equal(result.trace_id, "from-header");
 	assert_string_equal(result.account_group_id, "group-1");
 	assert_string_equal(result.source_campaign_id, "65a000000000000000000001");
@@ -331,41 +339,43 @@ static void describes_and_refuses_and_accepts(void **state)
 	assert_true(result.has_issued_at);
 	assert_int_equal(result.issued_at_ms, 1700000000000);
 	command.head.trace_id = "trace-1";
-	result_describe(&result, &command);
+	result_describe(&result, &duplicate_contract, &command.head);
 	assert_string_equal(result.trace_id, "trace-1");
 
-	result_refuse(&result, REASON_LEAD_ACTIVE, "lead-1 is enrolled in campaign c-1");
+	result_refuse(&result, contract_find_reason(&duplicate_contract, "lead_active"), "lead-1 is enrolled in campaign c-1");
 	assert_false(result.success || result.retryable || result.has_retry_after || result.draft_existed);
 	assert_null(result.data);
+	assert_null(result_id(&result, &duplicate_contract));
 	assert_int_equal(result.http_status, 409);
 	assert_string_equal(result.error_code, "CONFLICT");
 	assert_string_equal(result.error_details, "lead-1 is enrolled in campaign c-1");
 	assert_string_equal(result.reason, "lead_active");
 
-	result_accept(&result, &campaign, true);
+	result_accept(&result, &duplicate_contract, &campaign, true);
 	assert_true(result.success && result.draft_existed && result.data == &campaign);
 	assert_int_equal(result.http_status, 201);
+	assert_string_equal(result_id(&result, &duplicate_contract), campaign.id);
 	assert_true(!result.error_code && !result.error_message && !result.error_details && !result.reason);
 
-	result_refuse(&result, REASON_RATE_LIMITED, NULL);
+	result_refuse(&result, contract_find_reason(&duplicate_contract, "rate_limited"), NULL);
 	assert_true(result.retryable && !result.success && !result.data);
 	assert_string_equal(result.error_details, "");
 }
 
 static void makes_new_ids(void **state)
 {
-	static char ids[1000][CAMPAIGN_ID_CHARS + 1];
+	static char ids[1000][NEW_ID_CHARS + 1];
 	long before = (long)time(NULL), after;
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(ids); i++)
-		campaign_new_id(ids[i]);
+		id_new(ids[i]);
 	after = (long)time(NULL);
 	for (size_t i = 0; i < COUNT(ids); i++) {
 		unsigned seconds;
 
-		assert_int_equal(strlen(ids[i]), CAMPAIGN_ID_CHARS);
-		assert_int_equal(strspn(ids[i], "0123456789abcdef"), CAMPAIGN_ID_CHARS);
+		assert_int_equal(strlen(ids[i]), NEW_ID_CHARS);
+		assert_int_equal(strspn(ids[i], "0123456789abcdef"), NEW_ID_CHARS);
 		assert_int_equal(sscanf(ids[i], "%8x", &seconds), 1);
 		assert_in_range(seconds, (unsigned)before, (unsigned)after);
 		for (size_t k = 0; k < i; k++)
@@ -414,7 +424,8 @@ int main(void)
 		cmocka_unit_test(sorts_leads_bytewise_and_drops_duplicates),
 		cmocka_unit_test(pins_the_digest),
 		cmocka_unit_test(digest_tells_commands_apart),
-		cmocka_unit_test(lists_every_reason),
+		cmocka_unit_test(sums_an_added_field_only_where_it_is_set),
+		cmocka_unit_test(places_in_the_digest_have_no_gap),
 		cmocka_unit_test(describes_and_refuses_and_accepts),
 		cmocka_unit_test(makes_new_ids),
 		cmocka_unit_test(partitions_as_java_does),

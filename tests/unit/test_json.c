@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
+#include "schemas/duplicate.h"
 #include "schemas/json.h"
+#include "schemas/result.h"
 #include "worker/base/clock.h"
 
 static struct arena *arena;
@@ -38,7 +40,7 @@ static void test_command_with_every_field(void **state)
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(command_from_json(full_command, strlen(full_command), arena, &command, &fault), 0);
+	assert_int_equal(command_from_json(&duplicate_contract, full_command, strlen(full_command), arena, &command.head, &fault), 0);
 	assert_string_equal(command.head.trace_id, "t1");
 	assert_string_equal(command.head.account_group_id, "g");
 	assert_string_equal(command.campaign_id, "c");
@@ -70,7 +72,7 @@ static void test_absent_and_null_are_the_same(void **state)
 		struct fault fault;
 
 		memset(&command, 0x55, sizeof command);
-		assert_int_equal(command_from_json(texts[i], strlen(texts[i]), arena, &command, &fault), 0);
+		assert_int_equal(command_from_json(&duplicate_contract, texts[i], strlen(texts[i]), arena, &command.head, &fault), 0);
 		assert_null(command.head.trace_id);
 		assert_null(command.lead_ids);
 		assert_int_equal(command.head.issued_at_ms, nothing.head.issued_at_ms);
@@ -85,7 +87,7 @@ static void test_no_leads_differs_from_all_leads(void **state)
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(command_from_json("{\"leadIds\":[]}", 14, arena, &command, &fault), 0);
+	assert_int_equal(command_from_json(&duplicate_contract, "{\"leadIds\":[]}", 14, arena, &command.head, &fault), 0);
 	assert_non_null(command.lead_ids);
 	assert_int_equal(command.lead_count, 0);
 }
@@ -122,7 +124,7 @@ static void test_what_is_refused_in_a_command(void **state)
 		struct duplicate_command command;
 		struct fault fault = { 0 };
 
-		assert_int_equal(command_from_json(cases[i].text, strlen(cases[i].text), arena, &command, &fault), -1);
+		assert_int_equal(command_from_json(&duplicate_contract, cases[i].text, strlen(cases[i].text), arena, &command.head, &fault), -1);
 		assert_int_equal(fault.kind, FAULT_REJECT);
 		if (strstr(fault.msg, cases[i].why) == NULL)
 			fail_msg("%s: \"%s\" lacks \"%s\"", cases[i].text, fault.msg, cases[i].why);
@@ -163,7 +165,7 @@ static struct command_result refusal(void)
 	struct command_result result = { .trace_id = "t1", .account_group_id = "g", .command_topic = "commands", .command_partition = 3,
 				 .command_offset = INT64_MAX, .command_timestamp_ms = 1, .processed_at_ms = 1500 };
 
-	result_refuse(&result, REASON_RATE_LIMITED, "the \"limit\" is\n5 a second");
+	result_refuse(&result, contract_find_reason(&duplicate_contract, "rate_limited"), "the \"limit\" is\n5 a second");
 	result.has_retry_after = true;
 	result.retry_after_s = 2;
 	return result;
@@ -174,7 +176,7 @@ static void test_every_key_is_written_in_order(void **state)
 	struct command_result result = refusal();
 
 	(void)state;
-	assert_string_equal(result_to_json(&result, arena),
+	assert_string_equal(result_to_json(&duplicate_contract, &result, arena),
 		"{\"traceId\":\"t1\",\"success\":false,\"data\":null,\"error\":{\"code\":\"RATE_LIMITED\","
 		"\"message\":\"Rate limit exceeded.\",\"details\":\"the \\\"limit\\\" is\\n5 a second\"},\"httpStatus\":429,"
 		"\"reason\":\"rate_limited\",\"retryable\":true,\"retryAfterSeconds\":2,\"accountGroupId\":\"g\","
@@ -189,14 +191,14 @@ static void test_http_response(void **state)
 	struct http_response response;
 
 	(void)state;
-	result_to_http(&result, arena, &response);
+	result_to_http(&duplicate_contract, &result, arena, &response);
 	assert_int_equal(response.status, 429);
 	assert_string_equal(http_response_text(&response, arena),
 		"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 150\r\nRetry-After: 2\r\n\r\n"
 		"{\"success\":false,\"data\":null,\"error\":{\"code\":\"RATE_LIMITED\",\"message\":\"Rate limit exceeded.\","
 		"\"details\":\"the \\\"limit\\\" is\\n5 a second\"},\"traceId\":\"t1\"}");
 	result.http_status = 418; /* of a worker younger than this reader */
-	result_to_http(&result, arena, &response);
+	result_to_http(&duplicate_contract, &result, arena, &response);
 	assert_string_equal(response.reason_phrase, "");
 }
 
@@ -224,18 +226,18 @@ static void test_result_is_read_strictly(void **state)
 		{ "\"offset\":9223372036854775807", "\"offset\":1e3", "offset: an integer is wanted" },
 	};
 	struct command_result result = refusal();
-	const char *text = result_to_json(&result, arena);
+	const char *text = result_to_json(&duplicate_contract, &result, arena);
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(result_from_json(text, strlen(text), arena, &result, &fault), 0);
-	assert_string_equal(result_to_json(&result, arena), text);
+	assert_int_equal(result_from_json(&duplicate_contract, text, strlen(text), arena, &result, &fault), 0);
+	assert_string_equal(result_to_json(&duplicate_contract, &result, arena), text);
 	for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
 		const char *at = strstr(text, changes[i].from);
 		const char *changed = arena_printf(arena, "%.*s%s%s", (int)(at - text), text, changes[i].to,
 						   at + strlen(changes[i].from));
 
-		assert_int_equal(result_from_json(changed, strlen(changed), arena, &result, &fault), -1);
+		assert_int_equal(result_from_json(&duplicate_contract, changed, strlen(changed), arena, &result, &fault), -1);
 		if (strstr(fault.msg, changes[i].why) == NULL)
 			fail_msg("\"%s\" lacks \"%s\"", fault.msg, changes[i].why);
 	}

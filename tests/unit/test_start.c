@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "worker/start.h"
-#include "worker/db/store.h"
+#include "worker/db/session.h"
 
 #define HALTS (-100)
 #define NONE OFFSET_NONE

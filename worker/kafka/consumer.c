@@ -134,7 +134,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic
 }
 
 /* Errors of the consumer come in place of records, the client's own to on_error; a fatal one in either way. */
-static void note_error(struct consumer *consumer, rd_kafka_resp_err_t err, const char *reason, int32_t partition)
+static void handle_error(struct consumer *consumer, rd_kafka_resp_err_t err, const char *reason, int32_t partition)
 {
 	char text[256];
 
@@ -150,7 +150,7 @@ static void note_error(struct consumer *consumer, rd_kafka_resp_err_t err, const
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
 	(void)rk;
-	note_error(opaque, (rd_kafka_resp_err_t)err, reason, RD_KAFKA_PARTITION_UA);
+	handle_error(opaque, (rd_kafka_resp_err_t)err, reason, RD_KAFKA_PARTITION_UA);
 }
 
 static int make_consumer(struct consumer *consumer, const struct config *config, int lane, struct fault *fault)
@@ -277,7 +277,7 @@ static void take_error(struct consumer *consumer, const rd_kafka_message_t *mess
 
 	if (running && running->unreadable[0])
 		return;
-	note_error(consumer, message->err, rd_kafka_message_errstr(message), message->partition);
+	handle_error(consumer, message->err, rd_kafka_message_errstr(message), message->partition);
 	if (running && message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
 		consumer->serial++;
 	if (running && is_unreadable(message->err))

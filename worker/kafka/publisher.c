@@ -16,7 +16,7 @@
 
 #define CALL_MS 10000        /* a transactional call without an answer for that long is given up */
 #define RETRY_PAUSE_MS 100
-#define LOOK_MS 1000
+#define FIND_MS 1000
 /* librdkafka registers a transaction's partitions 1 ms after its first record, by a thread that sleeps whole milliseconds
  * unless it is woken: 2 ms mostly, of the 4 that a small transaction takes. */
 #define REGISTER_US 1020
@@ -165,7 +165,7 @@ static int get_epoch(struct publisher *publisher, int timeout_ms, struct fault *
 
 /* A topic that is missing would else show only as a transaction that is not committed in time. Also, the first transaction on
  * a topic that librdkafka has not looked up yet takes most of a second. No answer in time is no fault: nothing is known. */
-static int look_for_topic(struct publisher *publisher, const char *name, struct fault *fault)
+static int find_topic(struct publisher *publisher, const char *name, struct fault *fault)
 {
 	rd_kafka_topic_t *topic = rd_kafka_topic_new(publisher->rk, name, NULL);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -173,7 +173,7 @@ static int look_for_topic(struct publisher *publisher, const char *name, struct 
 
 	if (topic == NULL)
 		return fault_set(fault, FAULT_WAIT, "topic %s: %s", name, rd_kafka_err2str(rd_kafka_last_error()));
-	if (rd_kafka_metadata(publisher->rk, 0, topic, &metadata, LOOK_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+	if (rd_kafka_metadata(publisher->rk, 0, topic, &metadata, FIND_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
 		if (metadata->topic_cnt == 1)
 			err = metadata->topics[0].err;
 		rd_kafka_metadata_destroy(metadata);
@@ -196,9 +196,9 @@ int publisher_init(struct publisher *publisher, int timeout_ms, struct fault *fa
 	if (!publisher->initialised && get_epoch(publisher, timeout_ms, fault) < 0)
 		return -1;
 	publisher->initialised = true;
-	if (look_for_topic(publisher, publisher->results, fault) < 0)
+	if (find_topic(publisher, publisher->results, fault) < 0)
 		return -1;
-	return look_for_topic(publisher, publisher->dead_letters, fault);
+	return find_topic(publisher, publisher->dead_letters, fault);
 }
 
 /* ---- headers ---- */
@@ -371,7 +371,7 @@ static int produce_dead_letter(struct publisher *publisher, const struct job *jo
 
 	add_original_headers(headers, record);
 	add_spring_headers(headers, publisher, job);
-	add_text_header(headers, "reason", reason_info(job->reason)->word);
+	add_text_header(headers, "reason", job->reason->word);
 	if (job->answerable)
 		add_text_header(headers, "answered", job->result.error_code);
 	if (key_size > publisher->dead_letter_bytes)

@@ -1,7 +1,6 @@
 #include "worker/kafka/topics.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,25 +40,9 @@ struct cluster {
 	const struct rd_kafka_metadata *metadata;
 	char why[256]; /* the last thing a broker connection failed of */
 	bool hopeless; /* trying on makes no sense */
-	void (*say)(void *arg, bool wrong, const char *line);
-	void *arg;
-	int wrong_count;
+	struct findings *findings;
 	struct topic topics[TOPICS];
 };
-
-static void tell(struct cluster *cluster, bool wrong, const char *fmt, ...) PRINTF(3, 4);
-
-static void tell(struct cluster *cluster, bool wrong, const char *fmt, ...)
-{
-	char line[768];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	cluster->wrong_count += wrong;
-	cluster->say(cluster->arg, wrong, line);
-}
 
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
@@ -73,7 +56,7 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 }
 
 /* All topics are asked for: asking for one by name may create it. */
-static int cluster_look(struct cluster *cluster, const char *brokers, struct fault *fault)
+static int cluster_fetch_metadata(struct cluster *cluster, const char *brokers, struct fault *fault)
 {
 	int64_t end_ms = clock_monotonic_ms() + TOPICS_TIMEOUT_MS;
 
@@ -113,7 +96,7 @@ static int cluster_open(struct cluster *cluster, const struct config *config, st
 	if (cluster->rk == NULL)
 		return -1;
 	cluster->queue = rd_kafka_queue_new(cluster->rk);
-	return cluster_look(cluster, config->brokers, fault);
+	return cluster_fetch_metadata(cluster, config->brokers, fault);
 }
 
 static struct rule *add_rule(struct topic *topic, const char *name, int64_t number, const char *why)
@@ -213,11 +196,11 @@ static void compare_settings(struct cluster *cluster, const struct topic *topic,
 		const char *value = config_value(entries, n, rule->name);
 
 		if (value && !rule_holds(rule, value))
-			tell(cluster, true, "topic %s: %s is %s, wanted %s%s: %s", topic->name, rule->name, value,
+			findings_add(cluster->findings, true, "topic %s: %s is %s, wanted %s%s: %s", topic->name, rule->name, value,
 			     rule->at_least && strcmp(rule->value, "-1") != 0 ? "at least " : "", rule->value, rule->why);
 	}
 	if (isr && atoi(isr) > replication_of(topic->found))
-		tell(cluster, true, "topic %s: min.insync.replicas is %s with replication %d: nothing can be written",
+		findings_add(cluster->findings, true, "topic %s: min.insync.replicas is %s with replication %d: nothing can be written",
 		     topic->name, isr, replication_of(topic->found));
 }
 
@@ -227,13 +210,13 @@ static void compare_partitions(struct cluster *cluster, const struct topic *topi
 	int replication = replication_of(found);
 
 	if (topic->partitions && found->partition_cnt != topic->partitions)
-		tell(cluster, true, "topic %s: has %d partitions, wanted %d", topic->name, found->partition_cnt, topic->partitions);
+		findings_add(cluster->findings, true, "topic %s: has %d partitions, wanted %d", topic->name, found->partition_cnt, topic->partitions);
 	if (replication < topic->replication)
-		tell(cluster, true, "topic %s: replication is %d, wanted %d: the loss of a broker must not lose records",
+		findings_add(cluster->findings, true, "topic %s: replication is %d, wanted %d: the loss of a broker must not lose records",
 		     topic->name, replication, topic->replication);
 	for (int i = 0; i < found->partition_cnt; i++)
 		if (found->partitions[i].leader < 0)
-			tell(cluster, true, "topic %s: partition %" PRId32 " has no leader", topic->name, found->partitions[i].id);
+			findings_add(cluster->findings, true, "topic %s: partition %" PRId32 " has no leader", topic->name, found->partitions[i].id);
 }
 
 static void describe_topic(struct cluster *cluster, const struct topic *topic, const rd_kafka_ConfigResource_t *resource)
@@ -244,7 +227,7 @@ static void describe_topic(struct cluster *cluster, const struct topic *topic, c
 	size_t n;
 
 	if (rd_kafka_ConfigResource_error(resource)) {
-		tell(cluster, true, "topic %s: %d partitions, replication %d; its settings cannot be read: %s", topic->name,
+		findings_add(cluster->findings, true, "topic %s: %d partitions, replication %d; its settings cannot be read: %s", topic->name,
 		     found->partition_cnt, replication_of(found), rd_kafka_ConfigResource_error_string(resource));
 		return;
 	}
@@ -253,7 +236,7 @@ static void describe_topic(struct cluster *cluster, const struct topic *topic, c
 	stamp = config_value(entries, n, "message.timestamp.type");
 	policy = config_value(entries, n, "cleanup.policy");
 	retention = config_value(entries, n, "retention.ms");
-	tell(cluster, false, "topic %s: %d partitions, replication %d, min.insync.replicas %s, %s, %s, retention.ms %s", topic->name,
+	findings_add(cluster->findings, false, "topic %s: %d partitions, replication %d, min.insync.replicas %s, %s, %s, retention.ms %s", topic->name,
 	     found->partition_cnt, replication_of(found), isr ? isr : "?", stamp ? stamp : "?", policy ? policy : "?",
 	     retention ? retention : "?");
 	compare_settings(cluster, topic, entries, n);
@@ -315,18 +298,18 @@ static rd_kafka_NewTopic_t *new_topic(const struct topic *topic)
 	return new;
 }
 
-static void tell_created(struct cluster *cluster, const rd_kafka_topic_result_t *result)
+static void report_created(struct cluster *cluster, const rd_kafka_topic_result_t *result)
 {
 	const char *name = rd_kafka_topic_result_name(result);
 	rd_kafka_resp_err_t err = rd_kafka_topic_result_error(result);
 
 	if (err == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-		tell(cluster, false, "topic %s: created by somebody else at this moment", name);
+		findings_add(cluster->findings, false, "topic %s: created by somebody else at this moment", name);
 	else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		tell(cluster, true, "topic %s: cannot be created: %s", name, rd_kafka_topic_result_error_string(result));
+		findings_add(cluster->findings, true, "topic %s: cannot be created: %s", name, rd_kafka_topic_result_error_string(result));
 	for (const struct topic *topic = cluster->topics; !err && topic < cluster->topics + TOPICS; topic++)
 		if (strcmp(topic->name, name) == 0)
-			tell(cluster, false, "topic %s: created, %d partitions, replication %d", name, topic->partitions,
+			findings_add(cluster->findings, false, "topic %s: created, %d partitions, replication %d", name, topic->partitions,
 			     topic->replication);
 }
 
@@ -361,7 +344,7 @@ static int create_missing(struct cluster *cluster, struct fault *fault)
 		return -1;
 	results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
 	for (size_t i = 0; i < n; i++)
-		tell_created(cluster, results[i]);
+		report_created(cluster, results[i]);
 	rd_kafka_event_destroy(event);
 	return 0;
 }
@@ -373,9 +356,9 @@ static void find_topics(struct cluster *cluster)
 }
 
 int topics_create(const struct config *config, int partitions, int results_partitions, int replication,
-		  void (*say)(void *arg, bool wrong, const char *line), void *arg, struct fault *fault)
+		  struct findings *findings, struct fault *fault)
 {
-	struct cluster cluster = { .say = say, .arg = arg };
+	struct cluster cluster = { .findings = findings };
 	int result = -1;
 
 	if (cluster_open(&cluster, config, fault) == 0) {
@@ -384,45 +367,44 @@ int topics_create(const struct config *config, int partitions, int results_parti
 			cluster.topics[i].partitions = i == 0 ? partitions : results_partitions;
 		find_topics(&cluster);
 		if (create_missing(&cluster, fault) == 0 && compare_topics(&cluster, fault) == 0)
-			result = cluster.wrong_count;
+			result = 0;
 	}
 	cluster_close(&cluster);
 	return result;
 }
 
-static void tell_cluster(struct cluster *cluster)
+static void report_cluster(struct cluster *cluster)
 {
 	static const char *const internal[] = { "__consumer_offsets", "__transaction_state" };
 	char *id = rd_kafka_clusterid(cluster->rk, 1000);
 	int brokers = cluster->metadata->broker_cnt, wanted = usual_replication(cluster);
 
-	tell(cluster, false, "Kafka cluster %s: %d broker%s%s", id ? id : "?", brokers, brokers == 1 ? "" : "s",
+	findings_add(cluster->findings, false, "Kafka cluster %s: %d broker%s%s", id ? id : "?", brokers, brokers == 1 ? "" : "s",
 	     brokers < 3 ? " (fewer than three: not for production)" : "");
 	free(id);
 	for (int i = 0; i < 2; i++) {
 		const struct rd_kafka_metadata_topic *found = find_topic(cluster, internal[i]);
 
 		if (found && replication_of(found) < wanted)
-			tell(cluster, true, "Kafka's own topic %s: replication is %d, wanted %d", internal[i],
+			findings_add(cluster->findings, true, "Kafka's own topic %s: replication is %d, wanted %d", internal[i],
 			     replication_of(found), wanted);
 	}
 }
 
-int topics_check(const struct config *config, void (*say)(void *arg, bool wrong, const char *line), void *arg,
-		 struct fault *fault)
+int topics_check(const struct config *config, struct findings *findings, struct fault *fault)
 {
-	struct cluster cluster = { .say = say, .arg = arg };
+	struct cluster cluster = { .findings = findings };
 	int result = -1;
 
 	if (cluster_open(&cluster, config, fault) == 0) {
-		tell_cluster(&cluster);
+		report_cluster(&cluster);
 		want_topics(&cluster, config, usual_replication(&cluster));
 		find_topics(&cluster);
 		for (const struct topic *topic = cluster.topics; topic < cluster.topics + TOPICS; topic++)
 			if (topic->found == NULL)
-				tell(&cluster, true, "topic %s: missing, or not to be seen by this user", topic->name);
+				findings_add(findings, true, "topic %s: missing, or not to be seen by this user", topic->name);
 		if (compare_topics(&cluster, fault) == 0)
-			result = cluster.wrong_count;
+			result = 0;
 	}
 	cluster_close(&cluster);
 	return result;

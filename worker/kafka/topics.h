@@ -2,22 +2,20 @@
 #ifndef TOPICS_H
 #define TOPICS_H
 
-#include <stdbool.h>
-
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
+#include "worker/base/findings.h"
 
-/* Both call say with one line for each thing found; wrong: it must be mended. They return the number of those, or -1 with
- * FAULT_FATAL (settings) or FAULT_WAIT (no broker answered within TOPICS_TIMEOUT_MS). Nothing that exists is changed. */
+/* Both add what they find. -1 with FAULT_FATAL (settings) or FAULT_WAIT (no broker answered within TOPICS_TIMEOUT_MS). Nothing
+ * that exists is changed. */
 #define TOPICS_TIMEOUT_MS 10000
 
 /* Creates those that are missing. results_partitions is for dead letters too. replication 0: 3, or the number of brokers if
  * that is less. */
 int topics_create(const struct config *config, int partitions, int results_partitions, int replication,
-		  void (*say)(void *arg, bool wrong, const char *line), void *arg, struct fault *fault) MUST_CHECK;
+		  struct findings *findings, struct fault *fault) MUST_CHECK;
 
 /* Looks at the cluster and the topics. */
-int topics_check(const struct config *config, void (*say)(void *arg, bool wrong, const char *line), void *arg,
-		 struct fault *fault) MUST_CHECK;
+int topics_check(const struct config *config, struct findings *findings, struct fault *fault) MUST_CHECK;
 
 #endif

@@ -1,24 +1,24 @@
 -- The set-based statement: judges every command of a batch by rules 2 to 12 in their order, against one snapshot, and
--- writes the drafts and the rate limits. One row a command comes back; store.c makes a result of it.
+-- writes the drafts and the rate limits. One row a command comes back, as worker/db/binding.h wants it.
 --
 -- What keeps it fast whatever the statistics say: each look-up of one command is a LATERAL subquery behind OFFSET 0, which
 -- the planner can only run as an index look-up (the session has sequential scans off); memberships and missing leads are
 -- compared by hashed subplans ("(x IN (SELECT ...)) IS ..." is never turned into a join); results of the CTEs are never
 -- joined with each other. A verdict, once found, gates every later look-up.
 --
--- One array element a command: $1 trace, $2 account group, $3 source campaign, $4 audience, $5 name (null: the source's),
--- $6 key digest (null: none), $7 id for the draft, $8 leads, comma-separated, sorted, distinct (null: all of the audience),
--- $9 command digest, $10 expiry in ms (null: none), $11 the record's timestamp in ms (-1: none).
--- $12 is the largest audience that may be duplicated whole.
+-- One array element a command (worker/db/binding.h): $1 id for the draft, $2 command digest, $3 the record's timestamp in ms
+-- (-1: none); then the fields of schemas/duplicate.c that are parameters: $5 trace, $6 account group, $7 source campaign,
+-- $8 name (null: the source's), $9 audience, $10 leads, comma-separated, sorted, distinct (null: all of the audience),
+-- $11 key digest (null: none), $12 expiry in ms (null: none). $4 is the largest audience that may be duplicated whole.
 WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and answered is so by the same clock
 	SELECT c.now, (extract(epoch FROM c.now) * 1000)::bigint AS now_ms
 	FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now OFFSET 0) AS c
 ), command AS (
 	SELECT c.ord::int, c.trace, c.ag COLLATE "C" AS ag, c.source, c.audience, c.name, c.key, c.new_id, c.leads, c.digest,
 		c.expires_ms, c.stamp_ms
-	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::bytea[],
-			$10::bigint[], $11::bigint[])
-		WITH ORDINALITY AS c (trace, ag, source, audience, name, key, new_id, leads, digest, expires_ms, stamp_ms, ord)
+	FROM unnest($1::text[], $2::bytea[], $3::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+			$11::bytea[], $12::bigint[])
+		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, source, name, audience, leads, key, expires_ms, ord)
 ), judged AS ( -- rules 2 to 6
 	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, clock.now, clock.now_ms,
 		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
@@ -63,7 +63,8 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	RETURNING 1
 ), found AS ( -- rules 8 and 9
 	SELECT r.ord, r.trace, r.ag, r.source, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
-		r.emission, r.burst, greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000) AS retry_after_s,
+		r.emission, r.burst, least(2147483647,
+			greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000))::int AS retry_after_s,
 		c.name AS source_name, c.description, c.include_conversation_history, c.auto_cancel_on_message_received,
 		c.outreach_language, c.workflow, f.populating,
 		CASE a.kind WHEN 'folder' THEN f.lists ELSE ARRAY[a.id] END AS lists,
@@ -88,13 +89,13 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHEN f.verdict IS NOT NULL THEN NULL
 		WHEN f.leads IS NULL AND cardinality(f.lists) = 1 THEN ARRAY(
 			SELECT m.lead_id FROM audience_leads AS m
-			WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] ORDER BY m.lead_id LIMIT $12::int + 1)
+			WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] ORDER BY m.lead_id LIMIT $4::int + 1)
 		WHEN f.leads IS NULL THEN ARRAY( -- UNION in a recursive query drops duplicates while it streams: the LIMIT ends it
 			WITH RECURSIVE u (lead_id) AS (
 				SELECT m.lead_id FROM audience_leads AS m
 				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists)
 				UNION SELECT u.lead_id FROM u WHERE false)
-			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $12::int + 1) AS s ORDER BY s.lead_id)
+			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $4::int + 1) AS s ORDER BY s.lead_id)
 		-- A small audience: one range scan and a hash. Its size is what the planner expects, too: each command's is that large
 		-- from the start. What is not in it is looked up, in case that lead_count is wrong.
 		WHEN f.lead_count BETWEEN 1 AND least(12 * cardinality(f.leads), 1000) THEN ARRAY(
@@ -115,7 +116,7 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	FROM (
 		SELECT m.*, CASE WHEN m.verdict IS NOT NULL THEN m.verdict
 			WHEN cardinality(m.targets) < cardinality(m.leads) THEN 'lead_not_in_audience'
-			WHEN m.leads IS NULL AND cardinality(m.targets) > $12::int THEN 'audience_too_large' END AS members
+			WHEN m.leads IS NULL AND cardinality(m.targets) > $4::int THEN 'audience_too_large' END AS members
 		FROM matched AS m
 	) AS m
 	LEFT JOIN LATERAL (
@@ -146,11 +147,20 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	SELECT CASE WHEN (SELECT count(*) FROM written) < (SELECT count(*) FROM verdicts AS v WHERE v.final IS NULL)
 		OR (SELECT count(*) FROM charged) < (SELECT count(*) FROM charge) THEN raise_lost_race() END AS lost
 )
-SELECT v.ord, v.now, v.final, v.public_id, v.emission, v.burst, v.retry_after_s, v.populating,
-	CASE WHEN v.final = 'lead_not_in_audience' THEN array_to_string(ARRAY(
-		SELECT w FROM unnest(v.leads) WITH ORDINALITY AS l (w, n)
-		WHERE (w IN (SELECT t FROM unnest(v.targets) AS t)) IS NOT TRUE ORDER BY n LIMIT 5), ',') END AS missing,
-	cardinality(v.leads) - cardinality(v.targets) AS missing_count, v.busy_lead, v.busy_campaign, v.busy_status,
+SELECT v.ord, v.now, v.final, CASE v.final
+		WHEN 'key_revoked' THEN ARRAY[v.public_id]
+		WHEN 'permission_missing' THEN ARRAY[v.public_id]
+		WHEN 'account_group_denied' THEN ARRAY[v.public_id]
+		WHEN 'rate_limited' THEN ARRAY[v.emission::text, v.burst::text, v.retry_after_s::text]
+		WHEN 'audience_populating' THEN ARRAY[v.populating]
+		WHEN 'lead_not_in_audience' THEN ARRAY[array_to_string(ARRAY(
+			SELECT w FROM unnest(v.leads) WITH ORDINALITY AS l (w, n)
+			WHERE (w IN (SELECT t FROM unnest(v.targets) AS t)) IS NOT TRUE ORDER BY n LIMIT 5), ','),
+			(cardinality(v.leads) - cardinality(v.targets))::text]
+		WHEN 'audience_too_large' THEN ARRAY[($4::int)::text]
+		WHEN 'lead_active' THEN ARRAY[v.busy_lead, v.busy_campaign, v.busy_status]
+	END AS details, v.public_id, CASE v.final WHEN 'rate_limited' THEN v.retry_after_s END AS retry_after_s,
+	(SELECT s.lost FROM settled AS s) AS lost,
 	coalesce(p.id, v.new_id) AS id,
 	CASE WHEN p.id IS NULL THEN coalesce(v.name, v.source_name) ELSE p.name END AS name,
 	CASE WHEN p.id IS NULL THEN v.description ELSE p.description END AS description,
@@ -160,7 +170,7 @@ SELECT v.ord, v.now, v.final, v.public_id, v.emission, v.burst, v.retry_after_s,
 	coalesce(p.auto_cancel_on_message_received, v.auto_cancel_on_message_received) AS auto_cancel_on_message_received,
 	CASE WHEN p.id IS NULL THEN v.outreach_language ELSE p.outreach_language END AS outreach_language,
 	coalesce(p.created_at, v.now) AS created_at, coalesce(p.updated_at, v.now) AS updated_at, p.started_at,
-	p.rate_limited_until, (SELECT s.lost FROM settled AS s) AS lost
+	p.rate_limited_until
 FROM verdicts AS v
 LEFT JOIN LATERAL (SELECT p.id, p.name, p.description, p.status, p.selected_lead_count, p.include_conversation_history,
 		p.auto_cancel_on_message_received, p.outreach_language, p.created_at, p.updated_at, p.started_at, p.rate_limited_until

@@ -14,6 +14,7 @@ extern const size_t migration_count;
 
 extern const char sql_lock[];         /* locks the rate limits of a batch */
 extern const char sql_execute[];      /* the set-based statement */
+extern const char sql_written[];      /* whether a command's draft is there */
 extern const char sql_claim[];        /* takes partitions over */
 extern const char sql_unblock[];      /* ends what holds partitions back */
 extern const char sql_order_resume[]; /* records an order to resume */

@@ -20,7 +20,6 @@ cd "$root"
 mkdir -p "${BUILD:-build}"
 build=$(cd "${BUILD:-build}" && pwd -P)
 unset MAKEFLAGS MFLAGS MAKELEVEL
-command -v patch >/dev/null || die 'patch(1) is needed'
 
 [ $# -gt 0 ] || set -- $(cd "$patches" && ls ./*.patch | sed 's,^\./,,; s,\.patch$,,')
 
@@ -42,7 +41,8 @@ copy() { # NAME
 make_mutant() { # NAME
 	[ -f "$patches/$1.patch" ] || die "$1: there is no such patch"
 	copy "$1"
-	patch -d "$out/$1/src" -p1 -s -F0 <"$patches/$1.patch" >"$out/$1/log" 2>&1 ||
+	# As outside of any repository: inside of ours git would leave out what our .gitignore does.
+	GIT_CEILING_DIRECTORIES=$out/$1 git -C "$out/$1/src" apply --whitespace=nowarn "$patches/$1.patch" >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: the patch does not apply any more"; }
 	make -C "$out/$1/src" BUILD=build DOWNLOADS="$build/downloads" VARIANT=test build/test/campaign-worker >"$out/$1/log" 2>&1 ||
 		{ cat "$out/$1/log" >&2; die "$1: does not compile"; }

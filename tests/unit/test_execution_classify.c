@@ -6,13 +6,13 @@
 
 #include <cmocka.h>
 
-#include "worker/db/store.h"
+#include "worker/db/execution.h"
 
 static void assert_all(const char *const *states, size_t n, enum fault_kind kind)
 {
 	for (size_t i = 0; i < n; i++)
-		if (store_classify(states[i]) != kind)
-			fail_msg("%s is %s, not %s", states[i], fault_kind_name(store_classify(states[i])), fault_kind_name(kind));
+		if (execution_classify(states[i]) != kind)
+			fail_msg("%s is %s, not %s", states[i], fault_kind_name(execution_classify(states[i])), fault_kind_name(kind));
 }
 
 #define ASSERT_ALL(kind, ...)                                                              \
@@ -48,7 +48,7 @@ static void test_systems(void **state)
 	ASSERT_ALL(FAULT_WAIT, "08000", "08006", "25006", "25P02", "25P03", "28P01", "3D000", "40003", "42501", "42703", "42883",
 		   "42P01", "53100", "53200", "53300", "55000", "55006", "57P01", "57P02", "57P03", "58030", "0A000", "26000",
 		   "P0000", "P0002", "P0004", "XX000", "XX001", "XX002", "01000", "", "CD003", "garbage");
-	assert_int_equal(store_classify(NULL), FAULT_WAIT);
+	assert_int_equal(execution_classify(NULL), FAULT_WAIT);
 }
 
 int main(void)
@@ -60,5 +60,5 @@ int main(void)
 		cmocka_unit_test(test_systems),
 	};
 
-	return cmocka_run_group_tests_name("store_classify", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("execution_classify", tests, NULL, NULL);
 }

@@ -1,0 +1,59 @@
+/* A batch's transaction: fence, lock what the operation wants locked, judge and write everything in one statement, end.
+ *
+ * Faults: FAULT_RETRY lock timeout, deadlock, serialization failure, statement timeout, a lost race for a traceId: nothing
+ * written. FAULT_REJECT classes 22, 23, 54 and P0001 from the statement or the commit: nothing written. FAULT_FENCED our
+ * epoch is gone. FAULT_WAIT everything else (worker/db/session.h). */
+#ifndef EXECUTION_H
+#define EXECUTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "schemas/record.h"
+#include "worker/base/arena.h"
+#include "worker/base/fault.h"
+#include "worker/db/ownership.h"
+#include "worker/db/session.h"
+
+struct execution;
+
+/* What is executed (borrowed): worker/db/binding.h says what the statements are given and answer. */
+struct execution_settings {
+	const struct contract *contract;
+	const char *lock_sql;    /* NULL: nothing is locked */
+	const char *execute_sql;
+	const char *written_sql; /* $1 text account group, $2 text trace, $3 bytea[] digest: bigint, how often that work is there */
+	int limit;
+};
+
+/* The table of statements that the session has to prepare. */
+#define EXECUTION_STATEMENTS 4
+void execution_statements(const struct execution_settings *settings, struct statement statements[EXECUTION_STATEMENTS]);
+
+struct execution *execution_new(struct session *session, const struct execution_settings *settings); /* session is borrowed */
+void execution_free(struct execution *execution);         /* accepts NULL */
+
+enum execution_end {
+	EXECUTION_COMMIT,
+	EXECUTION_COMMIT_UNLOCKED, /* without the locks first: only commands that are charged wait for them */
+	EXECUTION_ROLLBACK,        /* a probe: judge, write nothing */
+};
+
+/* One transaction: fence, locks, the set-based statement for the executable ones of jobs (no two of one
+ * (accountGroupId, traceId)), end. On success each executable job has its result (result.processed_at_ms for all jobs, by
+ * PostgreSQL's clock; data or error) and reason. Text is in the arena. On failure no result was touched.
+ *
+ * In two halves, between which PostgreSQL works alone, and nothing else may be asked of the session: execution_send says what is
+ * to be done (jobs and their commands stay as they are until then) and waits no longer than its bytes take to be written;
+ * what fails is told by execution_receive, with the same jobs. */
+void execution_send(struct execution *execution, const struct fence *fence, struct job **jobs, size_t n, enum execution_end end,
+		struct arena *arena);
+int execution_receive(struct execution *execution, struct job **jobs, size_t n, struct arena *arena, struct fault *fault) MUST_CHECK;
+
+/* Whether this very command's work is there, also where it was undone since. Waits for no row's lock. Any failure is FAULT_WAIT. */
+int execution_find_written(struct execution *execution, const struct job *job, bool *found, struct fault *fault) MUST_CHECK;
+
+/* Which kind an SQLSTATE is when the statement raised it. Exposed for its test. */
+enum fault_kind execution_classify(const char *sqlstate);
+
+#endif

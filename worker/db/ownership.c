@@ -1,0 +1,234 @@
+#include "worker/db/ownership.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/base/failpoint.h"
+#include "worker/db/rows.h"
+#include "worker/sql/sql.h"
+
+const struct statement ownership_statements[] = {
+	{ "fence", "SELECT partition_fence($1::text, $2::text, $3::text, $4::int[], $5::bigint[], $6::bigint[])" },
+	{ "claim", sql_claim },
+	{ "unblock", sql_unblock },
+	{ "owners", "SELECT partition, group_id FROM partition_owner "
+		    "WHERE cluster_id = $1::text AND topic = $2::text AND group_id <> $3::text AND partition = ANY ($4::int[])" },
+	{ "resumed", "UPDATE partition_owner SET resume_from = NULL, confirmed_offset = $6::bigint "
+		     "WHERE cluster_id = $1::text AND topic = $2::text AND group_id = $3::text AND partition = $4::int "
+		     "AND epoch = $5::bigint RETURNING 1" },
+	{ "orders", "SELECT count(*) FROM partition_owner WHERE cluster_id = $1::text AND topic = $2::text "
+		    "AND group_id = $3::text AND partition = ANY ($4::int[]) AND resume_from IS NOT NULL" },
+	{ "order_resume", sql_order_resume },
+	{ NULL, NULL },
+};
+
+/* Adds what every statement on partition_owner begins with. */
+static struct params *owner_params(struct session *session, const char *cluster_id, const char *topic)
+{
+	params_reset(&session->params);
+	params_add_text(&session->params, cluster_id);
+	params_add_text(&session->params, topic);
+	params_add_text(&session->params, session->settings.group);
+	return &session->params;
+}
+
+static void read_claims(const struct pg_result *rows, const struct pg_result *others, struct claim *claims, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct claim *claim = &claims[i];
+
+		*claim = (struct claim){ .partition = claim->partition, .refused = true, .confirmed_offset = OFFSET_NONE,
+					 .resume_from = RESUME_NONE };
+		for (int row = 0; row < rows_count(rows); row++) {
+			const char *previous = rows_text(rows, row, 4, NULL);
+
+			if (rows_int4(rows, row, 0) != claim->partition)
+				continue;
+			claim->refused = false;
+			claim->epoch = rows_int8(rows, row, 1);
+			claim->confirmed_offset = rows_int8(rows, row, 2);
+			claim->resume_from = rows_is_null(rows, row, 3) ? RESUME_NONE : rows_int8(rows, row, 3);
+			snprintf(claim->previous_transactional_id, sizeof claim->previous_transactional_id, "%s",
+				 previous ? previous : "");
+		}
+		for (int row = 0; row < rows_count(others); row++)
+			if (rows_int4(others, row, 0) == claim->partition)
+				snprintf(claim->other_group, sizeof claim->other_group, "%s", rows_text(others, row, 1, NULL));
+	}
+}
+
+static void add_partitions(struct params *params, const struct claim *claims, size_t n)
+{
+	params_array_begin(params, PARAM_INT4);
+	for (size_t i = 0; i < n; i++)
+		params_array_int4(params, claims[i].partition);
+	params_array_end(params);
+}
+
+static int send_claim(struct session *session, const char *cluster_id, const char *topic, const struct claim *claims, size_t n,
+		      struct fault *fault)
+{
+	struct params *params = owner_params(session, cluster_id, topic);
+
+	params_add_text(params, session->settings.transactional_id);
+	add_partitions(params, claims, n);
+	if (connection_send(session->connection, NULL, "BEGIN ISOLATION LEVEL READ COMMITTED", NULL, fault) < 0 ||
+	    connection_send(session->connection, "claim", NULL, params, fault) < 0)
+		return -1;
+	params = owner_params(session, cluster_id, topic);
+	add_partitions(params, claims, n);
+	if (connection_send(session->connection, "owners", NULL, params, fault) < 0)
+		return -1;
+	return connection_send(session->connection, NULL, "COMMIT", NULL, fault);
+}
+
+/* A claim that waited in vain for a row's lock is to be tried again, after what may hold it for ever was ended. */
+static void unblock_claim(struct session *session, const char *cluster_id, const char *topic, const struct claim *claims, size_t n,
+			  struct fault *fault)
+{
+	struct params *params = owner_params(session, cluster_id, topic);
+	struct pg_result *result;
+	struct fault other;
+
+	add_partitions(params, claims, n);
+	if (session_run_one(session, "unblock", &result, &other) < 0)
+		return;
+	if (rows_int8(result, 0, 0) > 0)
+		fault_set(fault, FAULT_RETRY, "a session that waits for its client held these partitions: it was ended");
+	rows_free(result);
+}
+
+int ownership_claim(struct session *session, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
+		struct fault *fault)
+{
+	struct pg_result *rows = NULL, *others = NULL;
+	int done = -1;
+
+	if (!connection_is_open(session->connection))
+		return session_not_connected(fault);
+	failpoint("claim-before");
+	if (send_claim(session, cluster_id, topic, claims, n, fault) < 0 || connection_sync(session->connection, -1, fault) < 0 ||
+	    connection_receive(session->connection, NULL, fault) < 0 || connection_receive(session->connection, &rows, fault) < 0 ||
+	    connection_receive(session->connection, &others, fault) < 0) {
+		bool locked = strcmp(fault->sqlstate, "55P03") == 0;
+
+		if (locked)
+			fault->kind = FAULT_RETRY;
+		session_give_up(session, fault);
+		if (locked)
+			unblock_claim(session, cluster_id, topic, claims, n, fault);
+		goto out;
+	}
+	(void)connection_commit_was_doubtful(session->connection);
+	if (connection_receive(session->connection, NULL, fault) < 0 || connection_finish(session->connection, fault) < 0) {
+		session_give_up(session, fault);
+		goto out;
+	}
+	if (session_confirm_commit(session, fault) < 0)
+		goto out;
+	failpoint("claim-after");
+	read_claims(rows, others, claims, n);
+	done = 0;
+out:
+	rows_free(rows);
+	rows_free(others);
+	return done;
+}
+
+int ownership_resumed(struct session *session, const char *cluster_id, const char *topic, const struct claim *claim, int64_t offset,
+		  struct fault *fault)
+{
+	struct params *params = owner_params(session, cluster_id, topic);
+	struct pg_result *result;
+	int rows;
+
+	if (!connection_is_open(session->connection))
+		return session_not_connected(fault);
+	params_add_int4(params, claim->partition);
+	params_add_int8(params, claim->epoch);
+	params_add_int8(params, offset);
+	if (session_run_one(session, "resumed", &result, fault) < 0) {
+		rows_free(result);
+		return -1;
+	}
+	rows = rows_count(result);
+	rows_free(result);
+	if (rows == 0)
+		return fault_set(fault, FAULT_FENCED, "partition %d of topic %s is owned by somebody else", claim->partition, topic);
+	return 0;
+}
+
+int ownership_count_orders(struct session *session, const char *cluster_id, const char *topic, const int32_t *partitions, size_t n,
+			struct fault *fault)
+{
+	struct params *params = owner_params(session, cluster_id, topic);
+	struct pg_result *result;
+	int orders = -1;
+
+	if (!connection_is_open(session->connection))
+		return session_not_connected(fault);
+	params_array_begin(params, PARAM_INT4);
+	for (size_t i = 0; i < n; i++)
+		params_array_int4(params, partitions[i]);
+	params_array_end(params);
+	if (session_run_one(session, "orders", &result, fault) == 0)
+		orders = (int)rows_int8(result, 0, 0);
+	rows_free(result);
+	return orders;
+}
+
+int ownership_order_resume(struct session *session, const char *cluster_id, const char *topic, int32_t partition, int64_t from,
+		       const char *who, struct fault *fault)
+{
+	struct params *params = &session->params;
+	struct pg_result *result;
+	int done;
+
+	if (!connection_is_open(session->connection))
+		return session_not_connected(fault);
+	params_reset(params);
+	params_add_text(params, cluster_id);
+	params_add_text(params, topic);
+	params_add_int4(params, partition);
+	params_add_text(params, session->settings.group);
+	params_add_int8(params, from);
+	params_add_text(params, who);
+	done = session_run_one(session, "order_resume", &result, fault);
+	rows_free(result);
+	return done;
+}
+
+/* ---- the fence ---- */
+
+void ownership_add_fence(struct session *session, const struct fence *fence)
+{
+	struct params *params = owner_params(session, fence->cluster_id, fence->topic);
+
+	params_array_begin(params, PARAM_INT4);
+	for (size_t i = 0; i < fence->count; i++)
+		params_array_int4(params, fence->partitions[i].partition);
+	params_array_end(params);
+	params_array_begin(params, PARAM_INT8);
+	for (size_t i = 0; i < fence->count; i++)
+		params_array_int8(params, fence->partitions[i].epoch);
+	params_array_end(params);
+	params_array_begin(params, PARAM_INT8);
+	for (size_t i = 0; i < fence->count; i++)
+		params_array_int8(params, fence->partitions[i].start_offset);
+	params_array_end(params);
+}
+
+int ownership_confirm(struct session *session, const struct fence *fence, struct fault *fault)
+{
+	struct pg_result *result;
+	int done;
+
+	if (!connection_is_open(session->connection))
+		return session_not_connected(fault);
+	ownership_add_fence(session, fence);
+	done = session_run_one(session, "fence", &result, fault);
+	if (done < 0 && strcmp(fault->sqlstate, OWNERSHIP_FENCED) == 0)
+		fault->kind = FAULT_FENCED;
+	rows_free(result);
+	return done;
+}

@@ -1,0 +1,153 @@
+#include "worker/db/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/base/log.h"
+#include "worker/base/must.h"
+#include "worker/db/guarantees.h"
+#include "worker/db/rows.h"
+
+static char *copy_text(const char *text)
+{
+	return must(strdup(text ? text : ""));
+}
+
+struct session *session_new(const struct session_settings *settings, const struct waiter *waiter)
+{
+	struct session *session = must(calloc(1, sizeof *session));
+
+	session->settings = *settings;
+	session->settings.database = copy_text(settings->database);
+	session->settings.application = copy_text(settings->application);
+	session->settings.group = copy_text(settings->group);
+	session->settings.transactional_id = copy_text(settings->transactional_id);
+	session->connection = connection_new(waiter);
+	return session;
+}
+
+void session_free(struct session *session)
+{
+	if (session == NULL)
+		return;
+	connection_free(session->connection);
+	params_free(&session->params);
+	free((char *)session->settings.database);
+	free((char *)session->settings.application);
+	free((char *)session->settings.group);
+	free((char *)session->settings.transactional_id);
+	free(session);
+}
+
+bool session_connected(const struct session *session)
+{
+	return connection_is_open(session->connection);
+}
+
+/* ---- faults ---- */
+
+int session_give_up(struct session *session, struct fault *fault)
+{
+	struct fault other;
+
+	if (connection_is_open(session->connection) && fault->kind == FAULT_WAIT)
+		connection_close(session->connection);
+	if (connection_is_open(session->connection) &&
+	    (connection_finish(session->connection, &other) < 0 ||
+	     (connection_in_transaction(session->connection) && connection_run(session->connection, "ROLLBACK", &other) < 0)))
+		connection_close(session->connection);
+	return -1;
+}
+
+void session_log_doubt(const char *why)
+{
+	log_warn("commit_in_doubt", why, "next", "the partitions are claimed anew, then the state is looked at again");
+}
+
+int session_confirm_commit(struct session *session, struct fault *fault)
+{
+	if (!connection_commit_was_doubtful(session->connection))
+		return 0;
+	session_log_doubt("PostgreSQL cannot say whether the commit was replicated");
+	connection_close(session->connection);
+	return fault_set(fault, FAULT_WAIT, "PostgreSQL cannot say whether the commit was replicated");
+}
+
+/* ---- connecting ---- */
+
+/* Plans are made once and for all sizes of tables: every access is meant to be an index look-up (worker/sql/execute.sql),
+ * also where the tables were empty when it was planned. work_mem: the statement's own rows stay in memory, also those of
+ * commands of a thousand leads each, and a subplan of as many rows as it allows (1000) is hashed. Written as statements,
+ * because poolers refuse start-up parameters. client_connection_check_interval: a statement that waits for a lock must not
+ * run after its client is gone. */
+static int set_up_session(struct session *session, struct fault *fault)
+{
+	const struct session_settings *s = &session->settings;
+	char sql[1024];
+
+	snprintf(sql, sizeof sql,
+		 "SET search_path = pg_catalog, public, pg_temp; SET TimeZone = 'UTC'; SET client_min_messages = warning;"
+		 "SET lock_timeout = %d; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d;"
+		 "SET client_connection_check_interval = 500; SET plan_cache_mode = force_generic_plan; SET jit = off;"
+		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET work_mem = '32MB'",
+		 s->lock_timeout_ms, s->statement_timeout_ms, s->idle_in_transaction_ms);
+	return connection_run(session->connection, sql, fault);
+}
+
+/* A pooler that gives each transaction another session loses them, and with them every bound on how long a statement may
+ * wait. */
+static int check_session(struct session *session, struct fault *fault)
+{
+	char condition[256];
+	bool kept;
+
+	snprintf(condition, sizeof condition,
+		 "current_setting('plan_cache_mode') = 'force_generic_plan' AND "
+		 "(SELECT s.setting::bigint FROM pg_settings AS s WHERE s.name = 'lock_timeout') = %d",
+		 session->settings.lock_timeout_ms);
+	if (guarantees_ask(session->connection, condition, &kept, fault) < 0)
+		return -1;
+	return kept ? 0 : fault_set(fault, FAULT_FATAL, "the connection does not keep its settings: a pooler in transaction mode? "
+				    "session pooling is needed");
+}
+
+static int prepare_statements(struct session *session, struct fault *fault)
+{
+	for (const struct statement *const *table = session->settings.statements; table && *table; table++)
+		for (const struct statement *statement = *table; statement->name; statement++)
+			if (connection_prepare(session->connection, statement->name, statement->sql, fault) < 0)
+				return -1;
+	return 0;
+}
+
+int session_connect(struct session *session, struct fault *fault)
+{
+	if (connection_connect(session->connection, session->settings.database, session->settings.application, session->settings.connect_timeout_ms, fault) < 0)
+		return -1;
+	if (guarantees_check(session->connection, fault) == 0 && set_up_session(session, fault) == 0 && check_session(session, fault) == 0 &&
+	    guarantees_check_migrations(session->connection, fault) == 0 && prepare_statements(session, fault) == 0)
+		return 0;
+	connection_close(session->connection);
+	return -1;
+}
+
+/* ---- single transactions ---- */
+
+int session_not_connected(struct fault *fault)
+{
+	return fault_set(fault, FAULT_WAIT, "there is no connection to PostgreSQL");
+}
+
+int session_run_one(struct session *session, const char *prepared, struct pg_result **rows, struct fault *fault)
+{
+	*rows = NULL;
+	(void)connection_commit_was_doubtful(session->connection);
+	if (connection_send(session->connection, prepared, NULL, &session->params, fault) < 0 || connection_sync(session->connection, -1, fault) < 0 ||
+	    connection_receive(session->connection, rows, fault) < 0 || connection_finish(session->connection, fault) < 0) {
+		rows_free(*rows);
+		*rows = NULL;
+		return session_give_up(session, fault);
+	}
+	return session_confirm_commit(session, fault);
+}
