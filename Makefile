@@ -5,12 +5,15 @@
 VARIANT ?= release
 BUILD ?= build
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 CC ?= cc
 PKG_CONFIG ?= pkg-config
+OBJCOPY ?= objcopy
 DOWNLOADS ?= $(BUILD)/downloads
 LIBRDKAFKA = $(wildcard $(DOWNLOADS)/librdkafka/cksum)
 PKG = PKG_CONFIG_PATH=$(DOWNLOADS)/librdkafka/lib/pkgconfig:$$PKG_CONFIG_PATH $(PKG_CONFIG)
-PACKAGES = rdkafka avro-c libpq jansson libcrypto
+PRODUCER_PACKAGES = rdkafka avro-c jansson libcrypto
+PACKAGES = $(PRODUCER_PACKAGES) libpq
 
 ifeq ($(VARIANT),release)
 OUT = $(BUILD)
@@ -29,15 +32,15 @@ endif
 VERSION := 1.0.0
 OUR_CPPFLAGS = -I. -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(patsubst -I%,-isystem %,$(shell $(PKG) --cflags $(PACKAGES) 2>/dev/null))
 OUR_CFLAGS = -std=gnu11 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -fstack-protector-strong \
-	$(VARIANT_CFLAGS) $(if $(CI),-Werror) -MMD -MP -pthread
-OUR_LDLIBS = $(shell $(PKG) --libs $(PACKAGES) 2>/dev/null) -pthread
+	-fPIC -fvisibility=hidden $(VARIANT_CFLAGS) $(if $(CI),-Werror) -MMD -MP -pthread
+libraries = $(shell $(PKG) --libs $1 2>/dev/null) -pthread
 
 # An archive for each folder. A program links those that it needs, the highest first; each may use those behind it.
 archive = $(OUT)/lib/$(subst /,-,$1).a
 objects = $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out %/main.c,$(wildcard $1/*.c)))
 FOLDERS = worker worker/db worker/kafka producer schemas worker/base
 WORKER_LIBS = $(foreach folder,worker worker/db worker/kafka schemas worker/base,$(call archive,$(folder)))
-PRODUCER_LIBS = $(foreach folder,producer worker/kafka schemas worker/base,$(call archive,$(folder)))
+LIBRARY_LIBS = $(foreach folder,schemas worker/base,$(call archive,$(folder)))
 ALL_LIBS = $(foreach folder,$(FOLDERS),$(call archive,$(folder)))
 
 programs = $(patsubst %.c,$(OUT)/%,$(wildcard tests/$1/test_*.c))
@@ -45,7 +48,15 @@ UNIT = $(call programs,unit)
 COMPONENT = $(call programs,component)
 STORE = $(call programs,store)
 
-all: $(OUT)/campaign-worker $(OUT)/campaign-producer ## build the two programs into build/
+# libcampaign: these modules, what they use of the folders below, and our own librdkafka where there is one. The rest of
+# producer/ is the tool, which gets at nothing but the library's header and worker/base.
+LIBRARY = $(patsubst %,$(OUT)/obj/producer/%.o,client connection error options pending publishing subscription texts)
+TOOL = $(filter-out $(LIBRARY),$(call objects,producer)) $(OUT)/obj/producer/main.o
+SONAME = libcampaign.so.$(firstword $(subst ., ,$(VERSION)))
+RDKAFKA_REQUIRES = $(if $(RDKAFKA_ARCHIVE),$(shell $(PKG) --print-requires rdkafka),rdkafka)
+RDKAFKA_ARCHIVE = $(filter %/librdkafka.a,$(shell $(PKG) --libs rdkafka 2>/dev/null))
+
+all: $(OUT)/campaign-worker $(OUT)/campaign-producer $(OUT)/lib/$(SONAME) ## build the programs and libcampaign into build/
 
 # Missing packages are named once, together.
 $(OUT)/.packages: Makefile
@@ -57,10 +68,25 @@ $(OUT)/.packages: Makefile
 	@mkdir -p $(@D) && touch $@
 
 $(OUT)/campaign-worker: $(OUT)/obj/worker/main.o $(WORKER_LIBS)
-	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call libraries,$(PACKAGES)) $(LDLIBS)
 
-$(OUT)/campaign-producer: $(OUT)/obj/producer/main.o $(PRODUCER_LIBS)
-	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
+$(OUT)/campaign-producer: $(TOOL) $(OUT)/lib/libcampaign.a $(call archive,worker/base)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call libraries,$(PRODUCER_PACKAGES)) $(LDLIBS)
+
+# One object, in which no name is global but the header's: a program may have names like ours, and a librdkafka of its own.
+$(OUT)/lib/campaign.o: $(LIBRARY) $(LIBRARY_LIBS) $(RDKAFKA_ARCHIVE)
+	@mkdir -p $(@D)
+	$(CC) -r -nostdlib -o $@ $^
+
+$(OUT)/lib/libcampaign.a: $(OUT)/lib/campaign.o
+	$(OBJCOPY) --localize-hidden $< $(OUT)/lib/libcampaign.o
+	$(OBJCOPY) -w --keep-global-symbol='campaign_*' $(OUT)/lib/libcampaign.o
+	@rm -f $@
+	$(AR) rcs $@ $(OUT)/lib/libcampaign.o
+
+$(OUT)/lib/$(SONAME): $(OUT)/lib/campaign.o producer/campaign.map
+	$(CC) -shared $(VARIANT_LDFLAGS) $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=producer/campaign.map -o $@ $< \
+		$(call libraries,$(PRODUCER_PACKAGES)) $(LDLIBS)
 
 $(call archive,worker): $(call objects,worker)
 $(call archive,worker/db): $(call objects,worker/db) $(OUT)/obj/gen/sql.o $(OUT)/obj/gen/migrations.o
@@ -72,11 +98,11 @@ $(OUT)/lib/%.a:
 	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 
-$(OUT)/obj/gen/%.o: $(BUILD)/gen/%.c $(LIBRDKAFKA) | $(OUT)/.packages
+$(OUT)/obj/gen/%.o: $(BUILD)/gen/%.c Makefile $(LIBRDKAFKA) | $(OUT)/.packages
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -c -o $@ $<
 
-$(OUT)/obj/%.o: %.c $(LIBRDKAFKA) | $(OUT)/.packages
+$(OUT)/obj/%.o: %.c Makefile $(LIBRDKAFKA) | $(OUT)/.packages
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -c -o $@ $<
 
@@ -95,12 +121,12 @@ $(BUILD)/gen/migrations.c: schemas/embed.sh $(wildcard schemas/sql/[0-9]*.sql)
 
 $(OUT)/tests/%: $(OUT)/obj/tests/%.o $(ALL_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(shell $(PKG) --libs cmocka) $(LDLIBS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call libraries,$(PACKAGES) cmocka) $(LDLIBS)
 
 # libFuzzer: bytes to the codec and to the field rules. Debian: clang, libclang-rt-dev. SECONDS=60
 $(BUILD)/fuzz/fuzz_command: tests/fuzz/fuzz_command.c $(wildcard schemas/*.c worker/base/*.c) $(BUILD)/gen/schemas.c | $(OUT)/.packages
 	@mkdir -p $(@D)
-	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment $(OUR_CPPFLAGS) -o $@ $^ $(OUR_LDLIBS)
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment $(OUR_CPPFLAGS) -o $@ $^ $(call libraries,$(PACKAGES))
 
 fuzz: $(BUILD)/fuzz/fuzz_command ## hostile bytes to the codec, for SECONDS=60
 	LSAN_OPTIONS=use_unaligned=1 $< -max_total_time=$(or $(SECONDS),60) -max_len=65536
@@ -122,7 +148,7 @@ $(OUT)/archive-worker: $(OPERATION) $(WORKER_LIBS)
 # What the benchmark measures with: commands, a publisher, readers, and the limits to compare with.
 BENCH = $(patsubst tests/bench/%.c,$(OUT)/obj/tests/bench/%.o,$(wildcard tests/bench/*.c))
 $(OUT)/bench-tool: $(BENCH) $(ALL_LIBS)
-	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) -lm $(LDLIBS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call libraries,$(PACKAGES)) -lm $(LDLIBS)
 
 fuzz-object: $(OUT)/obj/tests/fuzz/fuzz_command.o
 unit-programs: $(UNIT)
@@ -172,9 +198,17 @@ demo: ## a throw-away Kafka and PostgreSQL, the worker, and a command for every 
 demo-stop: ## ends what `make demo KEEP=1` left running
 	@sh deploy/demo.sh stop
 
-install: all ## PREFIX, DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/campaign-worker
+install: all ## PREFIX, LIBDIR, DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/campaign $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/share/campaign-worker
 	install $(OUT)/campaign-worker $(OUT)/campaign-producer $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(OUT)/lib/libcampaign.a $(DESTDIR)$(LIBDIR)/
+	install $(OUT)/lib/$(SONAME) $(DESTDIR)$(LIBDIR)/libcampaign.so.$(VERSION)
+	ln -sf libcampaign.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libcampaign.so
+	install -m 644 schemas/types.h $(DESTDIR)$(PREFIX)/include/campaign/
+	sed 's|"schemas/types.h"|"types.h"|' producer/campaign.h >$(DESTDIR)$(PREFIX)/include/campaign/campaign.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RDKAFKA@|$(RDKAFKA_REQUIRES)|' \
+		producer/campaign.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/campaign.pc
 	cp -r schemas/avro schemas/sql schemas/examples schemas/asyncapi.yaml $(DESTDIR)$(PREFIX)/share/campaign-worker/
 
 clean: ## removes build/ but for the downloads

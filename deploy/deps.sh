@@ -23,6 +23,7 @@ given apt apt-get
 given dpkg dpkg dpkg-query
 given mawk awk
 build gcc cc
+build binutils objcopy
 build pkg-config pkg-config
 build libavro-dev library:avro-c
 build libpq-dev library:libpq
@@ -38,7 +39,7 @@ fetch maven mvn
 test libcmocka-dev library:cmocka
 test gcc gcc
 test clang clang
-test binutils nm objcopy
+test binutils nm readelf
 test mount mount umount
 test default-jdk-headless javac=11
 test python3 python3

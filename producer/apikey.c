@@ -1,23 +1,20 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "producer/tool.h"
 
-#define KEY_MAX 4096
+#define KEY_MAX 4096 /* of campaign_key_digest */
 
 static int digest_of(const char *key, size_t size, const char *where, uint8_t digest[DIGEST_BYTES], struct fault *fault)
 {
-	if (size == 0)
-		return fault_set(fault, FAULT_FATAL, "%s: the API key is empty", where);
-	if (size > KEY_MAX)
-		return fault_set(fault, FAULT_FATAL, "%s: the API key is longer than %d bytes", where, KEY_MAX);
-	if (EVP_Digest(key, size, digest, NULL, EVP_sha256(), NULL) != 1)
-		return fault_set(fault, FAULT_FATAL, "SHA-256 is not available");
-	return 0;
+	struct campaign_error error;
+
+	if (campaign_key_digest(key, size, digest, &error) == 0)
+		return 0;
+	return fault_set(fault, FAULT_FATAL, "%s: %s", where, error.message);
 }
 
 static int digest_of_file(const char *path, uint8_t digest[DIGEST_BYTES], struct fault *fault)

@@ -8,8 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "schemas/duplicate.h"
-#include "schemas/json.h"
+#include "worker/base/must.h"
 
 #define READ_BYTES ((size_t)64 * 1024)
 
@@ -28,10 +27,8 @@ struct input {
 
 struct input *input_new(char **paths, int count)
 {
-	struct input *input = calloc(1, sizeof *input);
+	struct input *input = must(calloc(1, sizeof *input));
 
-	if (input == NULL)
-		abort();
 	input->paths = paths;
 	input->count = count;
 	input->fd = -1;
@@ -89,9 +86,7 @@ static void make_room(struct input *input)
 	if (input->size - input->used >= READ_BYTES)
 		return;
 	input->size = input->size ? 2 * input->size : 2 * READ_BYTES;
-	input->buffer = realloc(input->buffer, input->size);
-	if (input->buffer == NULL)
-		abort();
+	input->buffer = must(realloc(input->buffer, input->size));
 }
 
 /* Reads on: 1, 0 when nothing is there yet, -1 with a fault. */
@@ -136,19 +131,19 @@ static bool take_line(struct input *input, const char **line, size_t *size)
 	return true;
 }
 
-static enum input_state read_line(struct input *input, const char *line, size_t size, struct arena *arena,
+static enum input_state read_line(struct input *input, const char *line, size_t size, struct campaign_pool *pool,
 				  struct duplicate_command *command, struct fault *fault)
 {
-	struct fault why;
+	struct campaign_error why;
 
 	if (input->too_long || size > LINE_BYTES_MAX) {
 		input->too_long = false;
 		fault_set(fault, FAULT_REJECT, "%s: the line is longer than %zu bytes", input->place, LINE_BYTES_MAX);
 		return INPUT_BAD;
 	}
-	if (command_from_json(&duplicate_contract, line, size, arena, &command->head, &why) == 0)
+	if (campaign_command_from_json(line, size, pool, command, &why) == 0)
 		return INPUT_COMMAND;
-	fault_set(fault, FAULT_REJECT, "%s: %s", input->place, why.msg);
+	fault_set(fault, FAULT_REJECT, "%s: %s", input->place, why.message);
 	return INPUT_BAD;
 }
 
@@ -159,7 +154,7 @@ static bool is_blank(const char *line, size_t size)
 	return size == 0;
 }
 
-enum input_state input_next(struct input *input, struct arena *arena, struct duplicate_command *command, struct fault *fault)
+enum input_state input_next(struct input *input, struct campaign_pool *pool, struct duplicate_command *command, struct fault *fault)
 {
 	const char *line;
 	size_t size;
@@ -174,7 +169,7 @@ enum input_state input_next(struct input *input, struct arena *arena, struct dup
 		}
 		while (take_line(input, &line, &size))
 			if (input->too_long || !is_blank(line, size))
-				return read_line(input, line, size, arena, command, fault);
+				return read_line(input, line, size, pool, command, fault);
 		if (input->at_end) {
 			close_file(input);
 			continue;

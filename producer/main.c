@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "worker/base/config.h"
+#include "worker/base/config_text.h"
 #include "worker/base/log.h"
 #include "producer/tool.h"
 

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS 16384 /* the client has at most CLIENT_IN_FLIGHT_MAX in flight */
+#include "worker/base/must.h"
+
+#define BUCKETS 16384 /* the client has at most CAMPAIGN_IN_FLIGHT_MAX in flight */
 
 struct pending {
 	struct pending_wait *buckets[BUCKETS]; /* within one, oldest first */
@@ -11,16 +13,9 @@ struct pending {
 	size_t count;
 };
 
-static void *check(void *p)
-{
-	if (p == NULL)
-		abort();
-	return p;
-}
-
 struct pending *pending_new(void)
 {
-	return check(calloc(1, sizeof(struct pending)));
+	return must(calloc(1, sizeof(struct pending)));
 }
 
 void pending_free(struct pending *pending)
@@ -54,7 +49,7 @@ static size_t bucket_of(const void *trace_id, size_t size) /* FNV-1a */
 void pending_add(struct pending *pending, const char *trace_id, const char *account_group_id, int64_t deadline_ms)
 {
 	size_t trace_size = strlen(trace_id) + 1, group_size = strlen(account_group_id) + 1;
-	struct pending_wait *wait = check(calloc(1, sizeof *wait + trace_size + group_size));
+	struct pending_wait *wait = must(calloc(1, sizeof *wait + trace_size + group_size));
 	struct pending_wait **end = &pending->buckets[bucket_of(trace_id, trace_size - 1)];
 
 	wait->trace_id = memcpy(wait->text, trace_id, trace_size);

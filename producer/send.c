@@ -4,12 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "schemas/id.h"
-#include "schemas/json.h"
-#include "worker/base/clock.h"
-#include "producer/client.h"
+#include "producer/campaign.h"
 #include "producer/input.h"
 #include "producer/tool.h"
+#include "worker/base/clock.h"
+#include "worker/base/must.h"
 
 #define TIMEOUT_MS 30000
 #define IDLE_MS 50 /* how often a silent pipe is looked at */
@@ -41,16 +40,17 @@ struct send {
 	bool wait, http, single;
 	int timeout_ms;
 	const char *api_key_file;
-	struct client_trace trace;
+	struct campaign_trace trace;
 	struct duplicate_command command; /* of the flags, if single */
+	const char **lead_ids;            /* its, when there are any */
 	int64_t expires_in_ms;
 
-	struct client *client;
+	struct campaign_client *client;
 	struct input *input; /* NULL if single */
-	struct arena *arena; /* the command at hand, and the line printed */
+	struct campaign_pool *pool; /* the command at hand, and the line printed */
 	bool has_key, broken, abandoned;
 	uint8_t key_digest[DIGEST_BYTES];
-	char new_trace_id[NEW_ID_CHARS + 1];
+	char new_trace_id[CAMPAIGN_TRACE_ID_SIZE];
 	long submitted, published, succeeded, refused, missing, unpublished, unusable;
 };
 
@@ -159,7 +159,7 @@ static int parse_options(struct send *send, int argc, char **argv)
 	struct duplicate_command *command = &send->command;
 	int option;
 
-	command->lead_ids = arena_array(send->arena, (size_t)argc, sizeof *command->lead_ids);
+	command->lead_ids = send->lead_ids = must(calloc((size_t)argc, sizeof *command->lead_ids));
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == HELP)
 			return 1;
@@ -192,10 +192,10 @@ static void tell_result(struct send *send, const struct command_result *result)
 		send->succeeded++;
 	else
 		send->refused++;
-	print(send, tool_format(result, send->http, send->arena));
+	print(send, tool_format(result, send->http, send->pool));
 }
 
-static void tell_missing(struct send *send, const struct client_event *event)
+static void tell_missing(struct send *send, const struct campaign_event *event)
 {
 	const char *what = send->wait ? "no result" : "not acknowledged";
 
@@ -208,49 +208,48 @@ static void tell_missing(struct send *send, const struct client_event *event)
 			      send->timeout_ms);
 }
 
-static void tell_event(struct send *send, const struct client_event *event)
+static void tell_event(struct send *send, const struct campaign_event *event)
 {
 	switch (event->kind) {
-	case CLIENT_NOTHING:
+	case CAMPAIGN_NOTHING:
 		break;
-	case CLIENT_PUBLISHED:
+	case CAMPAIGN_PUBLISHED:
 		send->published++;
 		if (!send->wait)
-			print(send, position_to_json(event->trace_id, event->topic, event->partition, event->offset,
-						     send->arena));
+			print(send, campaign_position_to_json(event, send->pool));
 		break;
-	case CLIENT_NOT_PUBLISHED:
+	case CAMPAIGN_NOT_PUBLISHED:
 		send->unpublished++;
 		tool_complain("traceId %s, accountGroupId %s: not acknowledged: %s", event->trace_id, event->account_group_id,
 			      event->message);
 		break;
-	case CLIENT_RESULT:
+	case CAMPAIGN_RESULT:
 		tell_result(send, event->result);
 		break;
-	case CLIENT_MISSING:
+	case CAMPAIGN_MISSING:
 		tell_missing(send, event);
 		break;
-	case CLIENT_UNREADABLE:
+	case CAMPAIGN_UNREADABLE:
 		tool_complain("%s, partition %d, offset %lld: %s", event->topic, (int)event->partition, (long long)event->offset,
 			      event->message);
 		break;
 	}
 	tool_progress("%ld sent, %ld acknowledged, %ld succeeded, %ld refused, %zu awaited", send->submitted, send->published,
-		      send->succeeded, send->refused, client_in_flight(send->client));
+		      send->succeeded, send->refused, campaign_client_in_flight(send->client));
 }
 
 /* Tells the next thing that became of a command: 1, or 0 if there was none within wait_ms, or -1 after a complaint. */
 static int settle(struct send *send, int wait_ms)
 {
-	struct client_event event;
-	struct fault fault;
+	struct campaign_event event;
+	struct campaign_error error;
 
-	if (client_await(send->client, wait_ms, &event, &fault) != 0) {
-		tool_complain("%s", fault.msg);
+	if (campaign_client_await(send->client, wait_ms, &event, &error) != 0) {
+		tool_complain("%s", error.message);
 		return -1;
 	}
 	tell_event(send, &event);
-	return event.kind != CLIENT_NOTHING;
+	return event.kind != CAMPAIGN_NOTHING;
 }
 
 static bool is_over(const struct send *send)
@@ -258,43 +257,38 @@ static bool is_over(const struct send *send)
 	return send->broken || tool_stopping();
 }
 
-static const char *missing_field(const struct duplicate_command *command)
+/* What the input left open. */
+static void complete(struct send *send, struct command_head *head)
 {
-	if (command->head.account_group_id == NULL)
-		return "accountGroupId";
-	if (command->campaign_id == NULL)
-		return "campaignId";
-	return command->audience_id ? NULL : "audienceId";
+	if (head->trace_id == NULL) {
+		campaign_trace_id(send->new_trace_id);
+		head->trace_id = send->new_trace_id;
+	}
+	if (head->issued_at_ms == 0)
+		head->issued_at_ms = clock_wall_ms();
+	if (!head->has_key && send->has_key) {
+		head->has_key = true;
+		memcpy(head->key_digest, send->key_digest, DIGEST_BYTES);
+	}
 }
 
 /* Publishes one: 0 (also when it was found unusable and named), -1 when nothing can be published any more. */
 static int submit(struct send *send, struct duplicate_command *command)
 {
-	const char *place = send->single ? "the command" : input_place(send->input), *missing = missing_field(command);
-	struct fault fault = { .kind = FAULT_REJECT };
+	const char *place = send->single ? "the command" : input_place(send->input);
+	struct campaign_error error;
 
-	if (command->head.trace_id == NULL) {
-		id_new(send->new_trace_id); /* as fit for a trace */
-		command->head.trace_id = send->new_trace_id;
-	}
-	if (command->head.issued_at_ms == 0)
-		command->head.issued_at_ms = clock_wall_ms();
-	if (!command->head.has_key && send->has_key) {
-		command->head.has_key = true;
-		memcpy(command->head.key_digest, send->key_digest, DIGEST_BYTES);
-	}
-	if (missing)
-		fault_set(&fault, FAULT_REJECT, "%s: missing", missing);
-	while (missing || client_submit(send->client, command, &send->trace, send->timeout_ms, &fault) != 0) {
-		if (fault.kind == FAULT_RETRY && !is_over(send) && settle(send, IDLE_MS) >= 0)
+	complete(send, &command->head);
+	while (campaign_client_submit(send->client, command, &send->trace, send->timeout_ms, &error) != 0) {
+		if (error.kind == CAMPAIGN_ERROR_BUSY && !is_over(send) && settle(send, IDLE_MS) >= 0)
 			continue;
-		if (fault.kind == FAULT_RETRY) /* over, or complained of */
+		if (error.kind == CAMPAIGN_ERROR_BUSY) /* over, or complained of */
 			return -1;
-		if (fault.kind != FAULT_REJECT) {
-			tool_complain("%s", fault.msg);
+		if (error.kind != CAMPAIGN_ERROR_REJECT) {
+			tool_complain("%s", error.message);
 			return -1;
 		}
-		tool_complain("%s: %s", place, fault.msg);
+		tool_complain("%s: %s", place, error.message);
 		send->unusable++;
 		return 0;
 	}
@@ -309,8 +303,8 @@ static int submit_all(struct send *send)
 	int told;
 
 	while (!is_over(send)) {
-		arena_reset(send->arena);
-		switch (input_next(send->input, send->arena, &command, &fault)) {
+		campaign_pool_reset(send->pool);
+		switch (input_next(send->input, send->pool, &command, &fault)) {
 		case INPUT_COMMAND:
 			if (submit(send, &command) != 0)
 				return -1;
@@ -327,7 +321,7 @@ static int submit_all(struct send *send)
 			return 0;
 		}
 		while ((told = settle(send, 0)) > 0)
-			arena_reset(send->arena);
+			campaign_pool_reset(send->pool);
 		if (told < 0)
 			return -1;
 	}
@@ -337,23 +331,23 @@ static int submit_all(struct send *send)
 /* Waits until every command is settled; all that is not, when the waiting ends early, is named. */
 static void settle_all(struct send *send, int submitted)
 {
-	while (submitted == 0 && client_in_flight(send->client) > 0 && !is_over(send)) {
-		arena_reset(send->arena);
+	while (submitted == 0 && campaign_client_in_flight(send->client) > 0 && !is_over(send)) {
+		campaign_pool_reset(send->pool);
 		if (settle(send, 10 * IDLE_MS) < 0)
 			submitted = -1;
 	}
 	send->abandoned = true;
-	client_abandon(send->client);
+	campaign_client_abandon(send->client);
 	while (settle(send, 0) > 0)
-		arena_reset(send->arena);
+		campaign_pool_reset(send->pool);
 }
 
-static int open_client(struct send *send, const struct config *config, struct fault *fault)
+static int open_client(struct send *send, const struct config *config, struct campaign_error *error)
 {
-	send->client = client_new(config, fault);
+	send->client = tool_client_new(config, error);
 	if (send->client == NULL)
 		return -1;
-	return send->wait ? client_subscribe(send->client, CLIENT_FROM_NOW, 0, fault) : 0;
+	return send->wait ? campaign_client_subscribe(send->client, CAMPAIGN_FROM_NOW, 0, error) : 0;
 }
 
 static int run(struct send *send)
@@ -384,7 +378,8 @@ static int run(struct send *send)
 
 int send_run(const struct config *config, int argc, char **argv)
 {
-	struct send send = { .arena = arena_new((size_t)4 * 1024 * 1024), .timeout_ms = TIMEOUT_MS };
+	struct send send = { .pool = campaign_pool_new(), .timeout_ms = TIMEOUT_MS };
+	struct campaign_error error;
 	struct fault fault;
 	int rc = parse_options(&send, argc, argv);
 
@@ -395,14 +390,15 @@ int send_run(const struct config *config, int argc, char **argv)
 	} else if (apikey_digest(send.api_key_file, send.key_digest, &send.has_key, &fault) != 0) {
 		tool_complain("%s", fault.msg);
 		rc = TOOL_USAGE;
-	} else if (open_client(&send, config, &fault) != 0) {
-		tool_complain("%s", fault.msg);
+	} else if (open_client(&send, config, &error) != 0) {
+		tool_complain("%s", error.message);
 		rc = TOOL_FAILED;
 	} else {
 		rc = run(&send);
 	}
-	client_free(send.client);
+	campaign_client_free(send.client);
 	input_free(send.input);
-	arena_free(send.arena);
+	campaign_pool_free(send.pool);
+	free(send.lead_ids);
 	return rc;
 }

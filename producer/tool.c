@@ -8,15 +8,46 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "schemas/duplicate.h"
-#include "schemas/json.h"
 #include "worker/base/clock.h"
+#include "worker/base/log.h"
+#include "worker/base/must.h"
 
 #define PROGRESS_EVERY_MS 200
 
 static volatile sig_atomic_t stopping;
 static bool progress_shown;
 static int64_t progress_next_ms;
+
+static void on_log(void *log_arg, const struct campaign_log_line *line)
+{
+	static const enum log_level levels[] = {
+		[CAMPAIGN_LOG_DEBUG] = LEVEL_DEBUG, [CAMPAIGN_LOG_INFO] = LEVEL_INFO,
+		[CAMPAIGN_LOG_WARN] = LEVEL_WARN,   [CAMPAIGN_LOG_ERROR] = LEVEL_ERROR,
+	};
+
+	(void)log_arg;
+	log_event(levels[line->level], line->event, line->message, "client", line->client, "topic", line->topic, "partition",
+		  line->topic ? LOG_INT(line->partition) : NULL, (char *)0);
+}
+
+struct campaign_client *tool_client_new(const struct config *config, struct campaign_error *error)
+{
+	struct campaign_property *properties = must(calloc(config->property_count + 1, sizeof *properties));
+	struct campaign_options options = {
+		.brokers = config->brokers, .commands = config->commands, .results = config->results, .schemas = config->schemas,
+		.client_id = "campaign-producer", .properties = properties, .property_count = config->property_count, .log = on_log,
+	};
+	struct campaign_client *client;
+
+	for (size_t i = 0; i < config->property_count; i++) {
+		const struct property *given = &config->properties[i];
+
+		properties[i] = (struct campaign_property){ given->name, given->value, given->origin };
+	}
+	client = campaign_client_new(&options, error);
+	free(properties);
+	return client;
+}
 
 static void ask_to_stop(int signal_number)
 {
@@ -51,14 +82,14 @@ bool tool_print(const char *text)
 	return !broken;
 }
 
-const char *tool_format(const struct command_result *result, bool http, struct arena *arena)
+const char *tool_format(const struct command_result *result, bool http, struct campaign_pool *pool)
 {
-	struct http_response response;
+	struct campaign_response response;
 
 	if (!http)
-		return result_to_json(&duplicate_contract, result, arena);
-	result_to_http(&duplicate_contract, result, arena, &response);
-	return http_response_text(&response, arena);
+		return campaign_result_to_json(result, pool);
+	campaign_result_to_http(result, pool, &response);
+	return campaign_response_text(&response, pool);
 }
 
 void tool_complain(const char *fmt, ...)

@@ -5,8 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "worker/base/arena.h"
-#include "schemas/types.h"
+#include "producer/campaign.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 
@@ -17,6 +16,9 @@ extern const char send_help[], watch_help[];
 int send_run(const struct config *config, int argc, char **argv);
 int watch_run(const struct config *config, int argc, char **argv);
 
+/* A client with those settings, whose trouble is logged. */
+struct campaign_client *tool_client_new(const struct config *config, struct campaign_error *error) MUST_CHECK;
+
 /* SIGINT and SIGTERM ask to stop, a second one ends at once; a closed standard output is an error, not a signal. */
 void tool_catch_signals(void);
 bool tool_stopping(void);
@@ -24,7 +26,7 @@ bool tool_stopping(void);
 /* One line of output; false once standard output cannot be written. */
 bool tool_print(const char *text);
 /* The line for a result: the event as JSON, or, if http, the response that the API reference gives for it. */
-const char *tool_format(const struct command_result *result, bool http, struct arena *arena);
+const char *tool_format(const struct command_result *result, bool http, struct campaign_pool *pool);
 void tool_complain(const char *fmt, ...) PRINTF(1, 2); /* a line on stderr; a progress line is wiped first */
 /* The progress line, where stderr is a terminal: at most a few times a second. */
 void tool_progress(const char *fmt, ...) PRINTF(1, 2);

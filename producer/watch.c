@@ -1,11 +1,13 @@
 /* campaign-producer watch: results as they come. */
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "worker/base/clock.h"
 #include "worker/base/log.h"
-#include "producer/client.h"
+#include "worker/base/must.h"
+#include "producer/campaign.h"
 #include "producer/tool.h"
 
 #define WAIT_MS 100 /* how often a request to stop is looked for */
@@ -26,7 +28,7 @@ struct watch_options {
 	const char *trace_id, *account_group_id, *code;
 	int64_t status; /* 0: any */
 	int64_t count;  /* 0: no limit */
-	enum client_from from;
+	enum campaign_from from;
 	int64_t from_ms;
 	bool until_end, http;
 };
@@ -51,18 +53,18 @@ static bool parse_from(struct watch_options *watch, const char *value)
 	char text[TIME_TEXT_SIZE];
 	size_t len = strlen(value);
 
-	watch->from = CLIENT_FROM_TIME;
+	watch->from = CAMPAIGN_FROM_TIME;
 	if (strcmp(value, "beginning") == 0)
-		watch->from = CLIENT_FROM_BEGINNING;
+		watch->from = CAMPAIGN_FROM_BEGINNING;
 	else if (strcmp(value, "now") == 0)
-		watch->from = CLIENT_FROM_NOW;
+		watch->from = CAMPAIGN_FROM_NOW;
 	else if (len == strlen("YYYY-MM-DDTHH:MM:SSZ") && value[len - 1] == 'Z')
 		snprintf(text, sizeof text, "%.*s.000Z", (int)len - 1, value);
 	else if (len < sizeof text)
 		memcpy(text, value, len + 1);
 	else
 		return false;
-	return watch->from != CLIENT_FROM_TIME || (clock_parse(text, &watch->from_ms) == 0 && watch->from_ms >= 0);
+	return watch->from != CAMPAIGN_FROM_TIME || (clock_parse(text, &watch->from_ms) == 0 && watch->from_ms >= 0);
 }
 
 static bool take_option(struct watch_options *watch, int option, const char *value)
@@ -122,36 +124,42 @@ static bool matches(const struct watch_options *watch, const struct command_resu
 	       same(watch->code, result->error_code) && (watch->status == 0 || watch->status == result->http_status);
 }
 
-static bool print(const struct watch_options *watch, const struct client_event *event, struct arena *arena)
+static bool print(const struct watch_options *watch, const struct campaign_event *event, struct campaign_pool *pool)
 {
-	const char *text = tool_format(event->result, watch->http, arena);
+	const char *text = tool_format(event->result, watch->http, pool);
 
-	if (!watch->http)
-		text = arena_printf(arena, "{\"partition\":%d,\"offset\":%lld,\"result\":%s}", (int)event->partition,
-				    (long long)event->offset, text);
-	return tool_print(text);
+	char *line;
+	bool printed;
+
+	if (watch->http)
+		return tool_print(text);
+	must_be(asprintf(&line, "{\"partition\":%d,\"offset\":%lld,\"result\":%s}", (int)event->partition,
+			 (long long)event->offset, text) >= 0);
+	printed = tool_print(line);
+	free(line);
+	return printed;
 }
 
-static int follow(const struct watch_options *watch, struct client *client, struct arena *arena)
+static int follow(const struct watch_options *watch, struct campaign_client *client, struct campaign_pool *pool)
 {
-	struct client_event event;
-	struct fault fault;
+	struct campaign_event event;
+	struct campaign_error error;
 	int64_t printed = 0;
 
-	while (!tool_stopping() && !(watch->until_end && client_caught_up(client))) {
-		arena_reset(arena);
-		if (client_watch(client, WAIT_MS, &event, &fault) != 0) {
-			tool_complain("%s", fault.msg);
+	while (!tool_stopping() && !(watch->until_end && campaign_client_caught_up(client))) {
+		campaign_pool_reset(pool);
+		if (campaign_client_watch(client, WAIT_MS, &event, &error) != 0) {
+			tool_complain("%s", error.message);
 			return TOOL_FAILED;
 		}
 		if (watch->until_end && event.is_new)
 			continue;
-		if (event.kind == CLIENT_UNREADABLE)
+		if (event.kind == CAMPAIGN_UNREADABLE)
 			tool_complain("%s, partition %d, offset %lld: %s", event.topic, (int)event.partition,
 				      (long long)event.offset, event.message);
-		if (event.kind != CLIENT_RESULT || !matches(watch, event.result))
+		if (event.kind != CAMPAIGN_RESULT || !matches(watch, event.result))
 			continue;
-		if (!print(watch, &event, arena))
+		if (!print(watch, &event, pool))
 			return TOOL_FAILED;
 		if (++printed == watch->count)
 			return TOOL_OK;
@@ -161,26 +169,26 @@ static int follow(const struct watch_options *watch, struct client *client, stru
 
 int watch_run(const struct config *config, int argc, char **argv)
 {
-	struct watch_options watch = { .from = CLIENT_FROM_NOW };
-	struct client *client = NULL;
-	struct arena *arena;
-	struct fault fault;
+	struct watch_options watch = { .from = CAMPAIGN_FROM_NOW };
+	struct campaign_client *client = NULL;
+	struct campaign_pool *pool;
+	struct campaign_error error;
 	int rc = parse_options(&watch, argc, argv);
 
 	if (rc > 0)
 		fputs(watch_help, stdout);
 	if (rc != 0)
 		return rc > 0 ? TOOL_OK : TOOL_USAGE;
-	client = client_new(config, &fault);
-	if (client == NULL || client_subscribe(client, watch.from, watch.from_ms, &fault) != 0) {
-		tool_complain("%s", fault.msg);
-		client_free(client);
+	client = tool_client_new(config, &error);
+	if (client == NULL || campaign_client_subscribe(client, watch.from, watch.from_ms, &error) != 0) {
+		tool_complain("%s", error.message);
+		campaign_client_free(client);
 		return TOOL_FAILED;
 	}
 	log_info("watching", "results published from now on will be seen", "topic", config->results);
-	arena = arena_new((size_t)1024 * 1024);
-	rc = follow(&watch, client, arena);
-	arena_free(arena);
-	client_free(client);
+	pool = campaign_pool_new();
+	rc = follow(&watch, client, pool);
+	campaign_pool_free(pool);
+	campaign_client_free(client);
 	return rc;
 }

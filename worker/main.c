@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "worker/base/config.h"
+#include "worker/base/config_text.h"
 #include "worker/base/log.h"
 #include "worker/base/offsets.h"
 #include "worker/check.h"
@@ -80,7 +81,7 @@ static bool parse_number(const char *text, long long least, long long most, long
 
 static int usage_error(const char *what, const char *value)
 {
-	const char *nearest = value && strncmp(value, "--", 2) == 0 ? config_nearest(FOR_WORKER, value + 2) : NULL;
+	const char *nearest = value && strncmp(value, "--", 2) == 0 ? setting_nearest(FOR_WORKER, value + 2) : NULL;
 
 	fprintf(stderr, "campaign-worker: %s%s%s", what, value ? ": " : "", value ? value : "");
 	if (nearest)

@@ -55,15 +55,20 @@ check('the worker receives commands, and sends results and dead letters',
 
 // --- the sources ---
 
-const setting = (name) => text('worker/config.c').match(new RegExp(`\\{ "${name}", 0, TOPIC, [^"]*"TOPIC", "([^"]*)"`))?.[1];
+const setting = (name) => text('worker/base/settings.c').match(new RegExp(`\\{ "${name}", 0, SETTING_TOPIC, [^"]*"TOPIC", "([^"]*)"`))?.[1];
 check("addresses are the settings' defaults", [['commands', 'commands'], ['results', 'results'], ['deadLetters', 'dead-letters']]
 	.flatMap(([id, name]) => differ(id, document.channels().get(id).address(), setting(name))));
 
-const written = [...text('worker/outlet.c').matchAll(/add_(?:text_)?header\(headers, "([^"]+)"/g)].map((match) => match[1]);
+const named = (file, pattern) => [...text(file).matchAll(pattern)].map((match) => match[1]);
+const written = [
+	...named('worker/kafka/publisher.c', /add_(?:text_)?header\(headers, "([^"]+)"/g),
+	...named('schemas/dead_letter.c', /\{ SPRING "([^"]+)", [A-Z]/g).map((name) => `kafka_dlt-${name}`),
+	...named('schemas/dead_letter.c', /^\t\{ "([^"]+)", [A-Z]/gm),
+];
 check('every header that the worker writes is documented, and no other', differ('headers',
 	[...new Set([...headersOf('result'), ...headersOf('deadLetter')])].sort(), [...new Set(written)].sort()));
 check('every header that the producer writes is documented, and no other', differ('headers', headersOf('command').sort(),
-	[...text('producer/client.c').matchAll(/rd_kafka_header_add\(headers, "([^"]+)"/g)].map((match) => match[1]).sort()));
+	named('producer/publishing.c', /rd_kafka_header_add\(headers, "([^"]+)"/g).sort()));
 
 // --- the examples: events are the result schema as JSON, all keys, in its order ---
 

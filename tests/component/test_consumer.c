@@ -33,7 +33,7 @@ static const struct member {
 
 static struct cluster cluster;
 static struct config configs[MEMBERS];
-static struct consumer *intakes[MEMBERS];
+static struct consumer *consumers[MEMBERS];
 static struct arena *arena;
 static unsigned seed = 1;
 
@@ -167,7 +167,7 @@ static void take_total(struct consumer *consumer, int64_t *next, size_t total)
 
 static void test_nothing_is_fetched_before_the_start(void **state)
 {
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	const int32_t *partitions;
 	struct record record;
 	struct fault fault;
@@ -188,19 +188,19 @@ static void test_fetches_what_was_started_from_there(void **state)
 	int64_t next[PARTITIONS] = { 10, -1, -1, 0 };
 
 	(void)state;
-	begin(intakes[FETCHING], starts, 2);
-	take_total(intakes[FETCHING], next, 2 * RECORDS - 10);
-	poll_for(intakes[FETCHING], 50);
-	assert_int_equal(take_in_order(intakes[FETCHING], next, 1), 0);
+	begin(consumers[FETCHING], starts, 2);
+	take_total(consumers[FETCHING], next, 2 * RECORDS - 10);
+	poll_for(consumers[FETCHING], 50);
+	assert_int_equal(take_in_order(consumers[FETCHING], next, 1), 0);
 	assert_int_equal(next[0], RECORDS);
 	assert_int_equal(next[3], RECORDS);
-	consumer_stop(intakes[FETCHING]);
+	consumer_stop(consumers[FETCHING]);
 }
 
 static void test_peek_take_release(void **state)
 {
 	const struct start start = { 1, 100 };
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	struct record first, second;
 	char text[32];
 
@@ -234,7 +234,7 @@ static void test_peek_take_release(void **state)
 static void test_never_more_than_the_room(void **state)
 {
 	const struct start starts[] = { { 0, 0 }, { 1, 0 }, { 2, 0 }, { 3, 0 } };
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	int64_t next[PARTITIONS] = { 0 };
 	struct fault fault;
 	size_t n = 0;
@@ -261,7 +261,7 @@ static void test_never_more_than_the_room(void **state)
 static void test_fetching_goes_on_while_they_are_taken(void **state)
 {
 	const struct start starts[] = { { 0, 0 }, { 1, 0 }, { 2, 0 }, { 3, 0 } };
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	int64_t next[PARTITIONS] = { 0 };
 
 	(void)state;
@@ -285,7 +285,7 @@ static void test_pause_keeps_and_resume_goes_on(void **state)
 {
 	const struct start starts[] = { { 0, 0 }, { 1, 500 }, { 2, 1000 }, { 3, 1500 } };
 	int64_t next[PARTITIONS] = { 0, 500, 1000, 1500 }, before;
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	struct fault fault;
 
 	(void)state;
@@ -314,7 +314,7 @@ static void test_pause_keeps_and_resume_goes_on(void **state)
 /* The way back from everything: whatever was under way, exactly the new offsets come, and all of them. */
 static void test_start_elsewhere_again_and_again(void **state)
 {
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	struct start starts[PARTITIONS];
 
 	(void)state;
@@ -347,7 +347,7 @@ static void test_start_elsewhere_again_and_again(void **state)
 static void test_offset_out_of_range_starts_over(void **state)
 {
 	const struct start starts[] = { { 0, 100000000 }, { 1, 0 } };
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	int64_t next[PARTITIONS] = { -1, 0, -1, -1 }, until = clock_monotonic_ms() + 3000;
 	uint64_t serial = consumer_serial(consumer);
 
@@ -366,7 +366,7 @@ static void test_offset_out_of_range_starts_over(void **state)
 static void test_record_as_it_was_sent(void **state)
 {
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(3);
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	struct position position = { .partition = 2 };
 	struct record record;
 	struct fault fault;
@@ -406,7 +406,7 @@ static void test_record_as_it_was_sent(void **state)
 static void test_never_more_than_the_bytes(void **state)
 {
 	static char large[600000];
-	struct consumer *consumer = intakes[FETCHING];
+	struct consumer *consumer = consumers[FETCHING];
 	struct position position = { .partition = 1 };
 	struct record record;
 	struct fault fault;
@@ -443,7 +443,7 @@ static void test_positions_and_check(void **state)
 {
 	struct position positions[] = { { .partition = 0 }, { .partition = 3 } };
 	const struct start starts[] = { { 0, 0 }, { 3, 77 } };
-	struct consumer *consumer = intakes[CHECKING];
+	struct consumer *consumer = consumers[CHECKING];
 	uint64_t serial = consumer_serial(consumer);
 	struct fault fault;
 
@@ -492,7 +492,7 @@ static void test_check_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		struct consumer *consumer = intakes[rows[i].member];
+		struct consumer *consumer = consumers[rows[i].member];
 		struct fault fault = { FAULT_NONE, "", "" };
 		uint64_t serial = consumer_serial(consumer);
 
@@ -519,12 +519,12 @@ static void test_fatal_error_ends_the_consumer(void **state)
 
 	(void)state;
 	rd_kafka_mock_push_request_errors(cluster.mock, OFFSET_COMMIT, 1, ERR(FENCED_INSTANCE_ID));
-	assert_int_equal(consumer_check(intakes[STATIC], &(struct start){ 0, 5 }, 1, 3000, &fault), -1);
+	assert_int_equal(consumer_check(consumers[STATIC], &(struct start){ 0, 5 }, 1, 3000, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_FENCED);
-	while (consumer_poll(intakes[STATIC], 10, &fault) == 0 && clock_monotonic_ms() < until)
+	while (consumer_poll(consumers[STATIC], 10, &fault) == 0 && clock_monotonic_ms() < until)
 		;
 	assert_int_equal(fault.kind, FAULT_REBUILD);
-	assert_int_equal(consumer_poll(intakes[STATIC], 0, &fault), -1);
+	assert_int_equal(consumer_poll(consumers[STATIC], 0, &fault), -1);
 }
 
 static void test_check_without_answer(void **state)
@@ -534,11 +534,11 @@ static void test_check_without_answer(void **state)
 
 	(void)state;
 	rd_kafka_mock_broker_push_request_error_rtts(cluster.mock, HANGING, OFFSET_COMMIT, 1, ERR(NO_ERROR), 20000);
-	assert_int_equal(consumer_check(intakes[HUNG], &(struct start){ 0, 5 }, 1, 400, &fault), -1);
+	assert_int_equal(consumer_check(consumers[HUNG], &(struct start){ 0, 5 }, 1, 400, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_REBUILD);
 	assert_in_range(clock_monotonic_ms() - began, 350, 800);
-	consumer_free(intakes[HUNG], 0); /* its answer never comes: librdkafka waits for that until socket.timeout.ms */
-	intakes[HUNG] = NULL;
+	consumer_free(consumers[HUNG], 0); /* its answer never comes: librdkafka waits for that until socket.timeout.ms */
+	consumers[HUNG] = NULL;
 	assert_in_range(clock_monotonic_ms() - began, 350, 3500);
 }
 
@@ -549,16 +549,16 @@ static void test_check_sent_twice(void **state)
 
 	(void)state;
 	rd_kafka_mock_push_request_errors(cluster.mock, OFFSET_COMMIT, 1, ERR(_TRANSPORT));
-	assert_int_equal(consumer_check(intakes[CUT], &(struct start){ 0, 5 }, 1, 3000, &fault), -1);
+	assert_int_equal(consumer_check(consumers[CUT], &(struct start){ 0, 5 }, 1, 3000, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_REBUILD);
-	assert_int_equal(consumer_check(intakes[CUT], &(struct start){ 0, 5 }, 1, 3000, &fault), -1);
+	assert_int_equal(consumer_check(consumers[CUT], &(struct start){ 0, 5 }, 1, 3000, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_REBUILD); /* this consumer is never trusted again */
 }
 
 /* Put out of the group with its queue full and a batch in hand, as while PostgreSQL is slow: noticed all the same. */
 static void test_membership_lost(void **state)
 {
-	struct consumer *consumer = intakes[LOSING];
+	struct consumer *consumer = consumers[LOSING];
 	uint64_t serial = consumer_serial(consumer);
 	int64_t next[PARTITIONS] = { 0 };
 	struct record record;
@@ -599,7 +599,7 @@ static void test_no_metadata_before_the_first_assignment(void **state)
 static void test_second_member_takes_its_share(void **state)
 {
 	const struct start starts[] = { { 0, 0 }, { 1, 0 }, { 2, 0 }, { 3, 0 } };
-	struct consumer *first = intakes[PAIR], *second;
+	struct consumer *first = consumers[PAIR], *second;
 	uint64_t serial = consumer_serial(first);
 	int64_t next[PARTITIONS] = { 0 }, until = clock_monotonic_ms() + 10000;
 	const int32_t *mine, *others;
@@ -639,11 +639,11 @@ static void test_leaves_at_once(void **state)
 	int64_t began;
 
 	(void)state;
-	begin(intakes[LEAVING], &(struct start){ 0, 0 }, 1);
-	poll_for(intakes[LEAVING], 50);
+	begin(consumers[LEAVING], &(struct start){ 0, 0 }, 1);
+	poll_for(consumers[LEAVING], 50);
 	began = clock_monotonic_ms();
-	consumer_free(intakes[LEAVING], 5000);
-	intakes[LEAVING] = NULL;
+	consumer_free(consumers[LEAVING], 5000);
+	consumers[LEAVING] = NULL;
 	assert_in_range(clock_monotonic_ms() - began, 0, 1500);
 }
 
@@ -653,13 +653,13 @@ static void test_leaves_without_coordinator(void **state)
 	int64_t began;
 
 	(void)state;
-	begin(intakes[STRANDED], &(struct start){ 0, 0 }, 1);
-	poll_for(intakes[STRANDED], 50);
+	begin(consumers[STRANDED], &(struct start){ 0, 0 }, 1);
+	poll_for(consumers[STRANDED], 50);
 	rd_kafka_mock_broker_set_down(cluster.mock, GOING_DOWN);
-	poll_for(intakes[STRANDED], 50);
+	poll_for(consumers[STRANDED], 50);
 	began = clock_monotonic_ms();
-	consumer_free(intakes[STRANDED], 500);
-	intakes[STRANDED] = NULL;
+	consumer_free(consumers[STRANDED], 500);
+	consumers[STRANDED] = NULL;
 	assert_in_range(clock_monotonic_ms() - began, 0, 2500);
 	rd_kafka_mock_broker_set_up(cluster.mock, GOING_DOWN);
 }
@@ -692,7 +692,7 @@ static void test_leader_that_hangs(void **state)
 	rd_kafka_mock_partition_set_leader(cluster.mock, COMMANDS, 3, HANGING);
 	rd_kafka_mock_broker_set_rtt(cluster.mock, HANGING, 60000);
 	for (int i = 0; i < 2; i++) { /* asked of the old leader first */
-		assert_int_equal(consumer_positions(intakes[FETCHING], positions, 2, 500, &fault), 0);
+		assert_int_equal(consumer_positions(consumers[FETCHING], positions, 2, 500, &fault), 0);
 		assert_false(positions[0].unknown);
 		assert_true(positions[0].high >= RECORDS);
 		assert_true(positions[1].unknown);
@@ -719,7 +719,7 @@ static void fill(void)
 static bool all_assigned(void)
 {
 	for (int i = 0; i < MEMBERS; i++)
-		if (assigned(intakes[i]) != PARTITIONS)
+		if (assigned(consumers[i]) != PARTITIONS)
 			return false;
 	return true;
 }
@@ -739,13 +739,13 @@ static int set_up(void **state)
 	for (int i = 0; i < MEMBERS; i++) {
 		rd_kafka_mock_coordinator_set(cluster.mock, "group", members[i].group, members[i].coordinator);
 		configure(&configs[i], &cluster, members[i].group, more);
-		intakes[i] = consumer_new(&configs[i], 0, &fault);
-		assert_non_null(intakes[i]);
+		consumers[i] = consumer_new(&configs[i], 0, &fault);
+		assert_non_null(consumers[i]);
 	}
 	fill();
 	while (!all_assigned() && clock_monotonic_ms() < until)
 		for (int i = 0; i < MEMBERS; i++)
-			poll_once(intakes[i], 2);
+			poll_once(consumers[i], 2);
 	return all_assigned() ? 0 : -1;
 }
 
@@ -753,7 +753,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	for (int i = 0; i < MEMBERS; i++) {
-		consumer_free(intakes[i], 0);
+		consumer_free(consumers[i], 0);
 		config_free(&configs[i]);
 	}
 	arena_free(arena);

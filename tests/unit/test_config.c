@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "worker/base/config.h"
+#include "worker/base/config_text.h"
 
 static struct config config;
 static struct fault fault;
@@ -317,10 +318,10 @@ static void test_programs(void **state)
 	assert_int_equal(load_as(FOR_PRODUCER, "send --group g --lanes 3 -b x:1"), 0);
 	assert_string_equal(config.brokers, "x:1");
 	assert_int_equal(argc, 6); /* --group and --lanes are none of the producer's settings */
-	assert_string_equal(config_nearest(FOR_WORKER, "lane"), "lanes");
-	assert_string_equal(config_nearest(FOR_WORKER, "dead-leters"), "dead-letters");
-	assert_null(config_nearest(FOR_PRODUCER, "lane"));
-	assert_null(config_nearest(FOR_WORKER, "follow"));
+	assert_string_equal(setting_nearest(FOR_WORKER, "lane"), "lanes");
+	assert_string_equal(setting_nearest(FOR_WORKER, "dead-leters"), "dead-letters");
+	assert_null(setting_nearest(FOR_PRODUCER, "lane"));
+	assert_null(setting_nearest(FOR_WORKER, "follow"));
 	config_free(&config);
 	config_free(&config);
 }

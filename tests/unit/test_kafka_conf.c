@@ -80,9 +80,6 @@ static void test_producers(void **state)
 	assert_property(KAFKA_PRODUCER, "retry.backoff.ms", "100");
 	config.dead_letter_bytes = 2000000;
 	assert_property(KAFKA_TRANSACTIONAL_PRODUCER, "message.max.bytes", "2100000");
-	config.program = FOR_PRODUCER;
-	config.instance = NULL;
-	assert_property(KAFKA_PRODUCER, "client.id", "campaign-producer");
 }
 
 /* Whatever reaches us, the promised values stand. */

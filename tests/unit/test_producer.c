@@ -1,4 +1,4 @@
-/* The producer's parts that need no broker: waiting commands, input lines, the API key's digest. */
+/* The parts of campaign-producer that need no broker: input lines, the API key's digest. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,10 +12,9 @@
 #include <unistd.h>
 
 #include "producer/input.h"
-#include "producer/pending.h"
 #include "producer/tool.h"
 
-static struct arena *arena;
+static struct campaign_pool *pool;
 static char path[] = "/tmp/test_producer.XXXXXX";
 
 static int setup(void **state)
@@ -23,14 +22,14 @@ static int setup(void **state)
 	int fd = mkstemp(path);
 
 	(void)state;
-	arena = arena_new(0);
+	pool = campaign_pool_new();
 	return fd < 0 ? -1 : close(fd);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	arena_free(arena);
+	campaign_pool_free(pool);
 	return unlink(path);
 }
 
@@ -43,59 +42,6 @@ static void write_file(const char *text, size_t size)
 	assert_int_equal(fclose(file), 0);
 }
 
-/* --- pending --- */
-
-static void test_a_wait_ends_once(void **state)
-{
-	struct pending *pending = pending_new();
-
-	(void)state;
-	pending_add(pending, "t1", "g1", 10);
-	pending_add(pending, "t1", "g2", 10);
-	pending_add(pending, "t1", "g1", 20); /* the same command published again */
-	assert_int_equal(pending_count(pending), 3);
-	assert_true(pending_has(pending, "t1", 2));
-	assert_false(pending_has(pending, "t1x", 3));
-	assert_false(pending_has(pending, "t", 1));
-	assert_false(pending_take(pending, "t1", "g3"));
-	assert_false(pending_take(pending, "t2", "g1"));
-	assert_true(pending_take(pending, "t1", "g1"));
-	assert_true(pending_take(pending, "t1", "g1"));
-	assert_false(pending_take(pending, "t1", "g1"));
-	assert_true(pending_take(pending, "t1", NULL)); /* g2: the result names no group */
-	assert_false(pending_has(pending, "t1", 2));
-	assert_int_equal(pending_count(pending), 0);
-	pending_free(pending);
-}
-
-static void test_waits_expire_oldest_first(void **state)
-{
-	struct pending *pending = pending_new();
-	char trace_id[16];
-
-	(void)state;
-	for (int i = 0; i < 1000; i++) {
-		snprintf(trace_id, sizeof trace_id, "t%d", i);
-		pending_add(pending, trace_id, "g", i);
-	}
-	for (int i = 1; i < 1000; i += 2) {
-		snprintf(trace_id, sizeof trace_id, "t%d", i);
-		assert_true(pending_take(pending, trace_id, "g"));
-	}
-	for (int i = 0; i < 500; i += 2) {
-		struct pending_wait *wait = pending_expire(pending, 499);
-
-		assert_non_null(wait);
-		snprintf(trace_id, sizeof trace_id, "t%d", i);
-		assert_string_equal(wait->trace_id, trace_id);
-		assert_string_equal(wait->account_group_id, "g");
-		free(wait);
-	}
-	assert_null(pending_expire(pending, 499));
-	assert_int_equal(pending_count(pending), 250);
-	pending_free(pending);
-}
-
 /* --- input --- */
 
 static void expect_bad(struct input *input, const char *why)
@@ -103,7 +49,7 @@ static void expect_bad(struct input *input, const char *why)
 	struct duplicate_command command;
 	struct fault fault = { 0 };
 
-	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_BAD);
+	assert_int_equal(input_next(input, pool, &command, &fault), INPUT_BAD);
 	if (strstr(fault.msg, why) == NULL)
 		fail_msg("\"%s\" lacks \"%s\"", fault.msg, why);
 }
@@ -112,11 +58,13 @@ static void expect_command(struct input *input, const char *trace_id, int line)
 {
 	struct duplicate_command command;
 	struct fault fault = { 0 };
+	char place[64];
 
-	if (input_next(input, arena, &command, &fault) != INPUT_COMMAND)
+	if (input_next(input, pool, &command, &fault) != INPUT_COMMAND)
 		fail_msg("no command: %s", fault.msg);
 	assert_string_equal(command.head.trace_id, trace_id);
-	assert_string_equal(input_place(input), arena_printf(arena, "%s:%d", path, line));
+	snprintf(place, sizeof place, "%s:%d", path, line);
+	assert_string_equal(input_place(input), place);
 }
 
 static void expect_end(struct input *input)
@@ -124,8 +72,8 @@ static void expect_end(struct input *input)
 	struct duplicate_command command;
 	struct fault fault;
 
-	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_END);
-	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_END);
+	assert_int_equal(input_next(input, pool, &command, &fault), INPUT_END);
+	assert_int_equal(input_next(input, pool, &command, &fault), INPUT_END);
 	input_free(input);
 }
 
@@ -195,11 +143,11 @@ static void test_a_silent_pipe_is_idle(void **state)
 	assert_int_equal(pipe(ends), 0);
 	assert_int_equal(dup2(ends[0], STDIN_FILENO), STDIN_FILENO);
 	close(ends[0]);
-	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_IDLE);
+	assert_int_equal(input_next(input, pool, &command, &fault), INPUT_IDLE);
 	assert_int_equal(write(ends[1], "{\"traceId\":", 11), 11);
-	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_IDLE);
+	assert_int_equal(input_next(input, pool, &command, &fault), INPUT_IDLE);
 	assert_int_equal(write(ends[1], "\"a\"}\n{", 6), 6);
-	assert_int_equal(input_next(input, arena, &command, &fault), INPUT_COMMAND);
+	assert_int_equal(input_next(input, pool, &command, &fault), INPUT_COMMAND);
 	assert_string_equal(command.head.trace_id, "a");
 	assert_string_equal(input_place(input), "standard input:1");
 	close(ends[1]);
@@ -274,8 +222,6 @@ static void test_keys_that_are_none(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_wait_ends_once),
-		cmocka_unit_test(test_waits_expire_oldest_first),
 		cmocka_unit_test(test_a_bad_line_does_not_hide_the_others),
 		cmocka_unit_test(test_lines_longer_than_a_read),
 		cmocka_unit_test(test_an_overlong_last_line),

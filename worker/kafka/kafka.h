@@ -7,11 +7,10 @@
 
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
+#include "worker/base/properties.h"
 
 struct rd_kafka_s;
 struct rd_kafka_conf_s;
-
-enum kafka_client { KAFKA_CONSUMER, KAFKA_TRANSACTIONAL_PRODUCER, KAFKA_PRODUCER, KAFKA_ADMIN };
 
 /* A librdkafka configuration with our defaults for that client, the user's properties over them, and the values the
  * promises rest on last. NULL with FAULT_FATAL naming the property and where it was given. The caller owns it until
