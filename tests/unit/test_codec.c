@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "schemas/codec.h"
 #include "schemas/command.h"
@@ -1031,9 +1032,45 @@ static void random_mutations_do_no_harm(void **state)
 	free_bytes(&seeds[1]);
 }
 
+/* The tables have the fields of the built-in schemas, all of them, in their order. */
+static void assert_same_fields(const struct record_type *type, json_t *schema)
+{
+	json_t *fields = json_object_get(schema, "fields");
+
+	assert_string_equal(type->name, json_string_value(json_object_get(schema, "name")));
+	assert_int_equal(type->count, json_array_size(fields));
+	for (size_t i = 0; i < type->count; i++) {
+		json_t *field = json_array_get(fields, i), *inner = json_object_get(field, "type");
+
+		assert_string_equal(type->fields[i].name, json_string_value(json_object_get(field, "name")));
+		assert_int_equal(type->fields[i].nullable, json_is_array(inner));
+		if (json_is_array(inner)) {
+			assert_string_equal(json_string_value(json_array_get(inner, 0)), "null");
+			inner = json_array_get(inner, 1);
+		}
+		if (type->fields[i].type == FIELD_RECORD)
+			assert_same_fields(type->fields[i].inner, inner);
+		if (type->fields[i].type == FIELD_TIME)
+			assert_string_equal(json_string_value(json_object_get(inner, "logicalType")), "timestamp-millis");
+	}
+}
+
+static void tables_are_the_schemas(void **state)
+{
+	json_t *command = json_loads(schema_duplicate_campaign_command, 0, NULL),
+	       *result = json_loads(schema_duplicate_campaign_result, 0, NULL);
+
+	(void)state;
+	assert_same_fields(duplicate_contract.command, command);
+	assert_same_fields(duplicate_contract.result, result);
+	json_decref(command);
+	json_decref(result);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tables_are_the_schemas),
 		cmocka_unit_test(commands_round_trip),
 		cmocka_unit_test(encodes_as_the_specification_says),
 		cmocka_unit_test(refuses_to_encode_what_nobody_could_read),
