@@ -21,7 +21,7 @@ BUILTINS = {".", ":", "[", "alias", "break", "cd", "command", "continue", "echo"
 # They start what stands behind their options.
 WRAPPERS = {"command", "env", "exec", "faketime", "nice", "nohup", "runuser", "setpriv", "setsid", "sudo", "time", "timeout",
             "unshare", "xargs"}
-OPERATOR = re.compile(r"&&|\|\||;;|<<-|<<|>>|>&|<&|<>|>\||[;&|()<>\n]")
+OPERATOR = re.compile(r"&&|\|\||;;|<<<|<<-|<<|>>|>&|<&|<>|>\||[;&|()<>\n]")
 SIMPLE_DEFAULT = re.compile(r"\w+:-([\w.+-]+)")
 
 
@@ -199,7 +199,7 @@ class Script:
         if words and words[-1].isdigit() and self.text[self.i - len(operator) - 1].isdigit():
             words.pop()
         target = self.next()
-        if operator.startswith("<<"):
+        if operator in ("<<", "<<-"):
             self.heredocs.append((operator == "<<-", target))
 
     def take(self, words):

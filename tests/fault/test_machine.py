@@ -174,6 +174,14 @@ def test_a_control_that_is_held_up_counts():
     assert beaten((now - 4, now - 3.9), begun=now - 0.01).mean_s(now - 5, now) == pytest.approx(0.1)
 
 
+def test_control_behind_an_outage():
+    made = beaten((1, 2), (9, 14), (15, 16))
+    assert made.through(10) == 14 and made.through(14.5) == 14.5
+    now = time.time()
+    assert beaten((1, 2), begun=9).through(10) >= now
+    assert beaten((9, 14), begun=15).through(10) == 14
+
+
 def test_time_that_a_process_waited():
     assert control.waited_s(os.getpid()) >= 0
     assert control.waited_s(2 ** 22 + 1) == 0

@@ -114,6 +114,13 @@ class Control(threading.Thread):
                     lengths.pop()
         return sum(lengths) / len(lengths) if lengths else None
 
+    def through(self, back):
+        """When the beat ended that an outage held up until then; now, if it goes on."""
+        with self.lock:
+            if self.begun is not None and self.begun < back:
+                return time.time()
+            return max([back, *(end for begin, end in self.beats if begin < back)])
+
     def took(self, since):
         """Seconds until now, and the stretch meanwhile."""
         now = time.time()
