@@ -136,6 +136,15 @@ $(OUT)/fault-proxy: tests/fault/proxy.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) -MF $@.d $(CFLAGS) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $<
 
+# A worker of a second operation (tests/operation), which shows that the rest does not know what its operation does.
+OPERATION = $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard tests/operation/*.c)) $(OUT)/obj/gen/archive.o
+$(BUILD)/gen/archive.c: schemas/embed.sh tests/operation/command.avsc tests/operation/result.avsc tests/operation/execute.sql tests/operation/written.sql
+	@mkdir -p $(@D)
+	sh schemas/embed.sh texts tests/operation/archive.h archive $(filter-out schemas/embed.sh,$^) >$@.new && mv $@.new $@
+
+$(OUT)/archive-worker: $(OPERATION) $(WORKER_LIBS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call libraries,$(PACKAGES)) $(LDLIBS)
+
 # What the benchmark measures with: commands, a publisher, readers, and the limits to compare with.
 BENCH = $(patsubst tests/bench/%.c,$(OUT)/obj/tests/bench/%.o,$(wildcard tests/bench/*.c))
 $(OUT)/bench-tool: $(BENCH) $(ALL_LIBS)

@@ -12,8 +12,8 @@ enum field_type {    /* struct's member         Avro               JSON     SQL 
 	FIELD_TEXT,    /* const char *            string             string   text                   text */
 	FIELD_TEXTS,   /* const char **, size_t   array of string    array    text, joined by commas - */
 	FIELD_DIGEST,  /* uint8_t[DIGEST_BYTES]   fixed of 32 bytes  hex      bytea                  - */
-	FIELD_BOOLEAN, /* bool                    boolean            boolean  -                      boolean */
-	FIELD_INT,     /* int32_t                 int                number   -                      integer */
+	FIELD_BOOLEAN, /* bool                    boolean            boolean  boolean                boolean */
+	FIELD_INT,     /* int32_t                 int                number   integer                integer */
 	FIELD_LONG,    /* int64_t                 long               number   bigint                 bigint */
 	FIELD_TIME,    /* int64_t, milliseconds   long               text     bigint                 timestamptz */
 	FIELD_RECORD,  /* a struct, or members    record             object   -                      - */

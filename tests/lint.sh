@@ -30,7 +30,7 @@ layers='
 13 worker/base/config worker/base/config_text
 20 schemas/types schemas/reason schemas/murmur2 schemas/framing schemas/fingerprint schemas/guard
 21 schemas/field schemas/id schemas/record
-22 schemas/contract schemas/details schemas/digest
+22 schemas/contract schemas/details schemas/digest schemas/dead_letter
 23 schemas/command schemas/result schemas/writer_schema
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
@@ -101,7 +101,7 @@ verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "
 verdict 'libpq is included by worker/db/connection.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/rows.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/writer_schema.c schemas/decode.c schemas/encode.c schemas/guard.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
-verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c worker/kafka/publisher.c producer/texts.c)"
+verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c schemas/dead_letter.c producer/texts.c)"
 # libcampaign stands on the schemas and worker/base, its tool on its header and worker/base.
 library='campaign client connection error options pending publishing subscription texts'
 producer_includes() {
@@ -305,6 +305,7 @@ log_set_fd worker/base/log.c
 log_dropped worker/base/log.c
 fault_kind_name worker/base/fault.c
 codec_add_schema_id schemas/codec.c
+dead_letter_read schemas/dead_letter.c
 result_from_json schemas/json.c
 '
 called_by_tests_alone() {

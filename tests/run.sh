@@ -2,7 +2,7 @@
 # Every test suite, and at the end one line that counts: N passed, N failed, N skipped.
 #
 #   SUITES="unit component"   only these: lint warnings unit unit-asan component component-asan store asyncapi fault-tools
-#                             bench-tools model system demo fault teeth
+#                             bench-tools model system operation demo fault teeth
 #   DEPS=0                    installs nothing
 #   CI=true                   a suite that cannot run fails instead of being skipped
 #
@@ -10,7 +10,7 @@
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
-all='lint warnings unit unit-asan component component-asan store asyncapi fault-tools bench-tools model system demo fault teeth'
+all='lint warnings unit unit-asan component component-asan store asyncapi fault-tools bench-tools model system operation demo fault teeth'
 suites=${SUITES:-$all}
 logs=build/logs
 jobs=2
@@ -130,7 +130,7 @@ suite_warnings() {
 		command -v "$compiler" >/dev/null || { cannot_run "there is no $compiler"; continue; }
 		out=build/warnings-$compiler
 		if build BUILD="$out" DOWNLOADS=build/downloads VARIANT=test CC="$compiler" CFLAGS=-Werror all unit-programs component-programs store-programs \
-			fuzz-object "$out/test/bench-tool"; then report 1 0 0; else report 0 1 0; fi
+			fuzz-object "$out/test/bench-tool" "$out/test/archive-worker"; then report 1 0 0; else report 0 1 0; fi
 	done
 }
 
@@ -174,6 +174,13 @@ suite_system() {
 	build all && build VARIANT=test all || return
 	sh deploy/kafka.sh fetch || { cannot_run "Apache Kafka cannot be fetched"; return; }
 	run_pytest tests/system --ignore=tests/system/test_demo.py
+}
+
+# A second operation, which the product does not have.
+suite_operation() {
+	build all && build VARIANT=test all build/test/archive-worker || return
+	sh deploy/kafka.sh fetch || { cannot_run "Apache Kafka cannot be fetched"; return; }
+	run_pytest tests/operation
 }
 
 suite_demo() {

@@ -24,6 +24,8 @@ static enum param_type type_of(const struct field *field)
 		return PARAM_INT8;
 	case FIELD_INT:
 		return PARAM_INT4;
+	case FIELD_BOOLEAN:
+		return PARAM_BOOL;
 	default:
 		return PARAM_TEXT;
 	}
@@ -50,10 +52,12 @@ static void add_value(struct params *params, const struct job *job, const struct
 		params_array_int8(params, *(const int64_t *)at(job, field));
 		return;
 	case FIELD_BOOLEAN:
+		params_array_bool(params, *(const bool *)at(job, field));
+		return;
 	case FIELD_RECORD:
 		break;
 	}
-	must_be(false); /* schemas/field.h: these are no parameters */
+	must_be(false); /* a record is no parameter */
 }
 
 static void add_field(struct params *params, struct job *const *jobs, size_t n, const struct field *field)

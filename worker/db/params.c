@@ -92,6 +92,13 @@ void params_array_begin(struct params *params, enum param_type type)
 	append4(params, 1);
 }
 
+void params_array_bool(struct params *params, bool value)
+{
+	append4(params, 1);
+	append(params, value ? "\1" : "", 1);
+	params->elements++;
+}
+
 void params_array_int4(struct params *params, int32_t value)
 {
 	append4(params, 4);

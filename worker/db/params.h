@@ -2,12 +2,13 @@
 #ifndef PARAMS_H
 #define PARAMS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* Parameters of one statement, kept in one buffer; params_reset lets the memory be used again. */
 
-enum param_type { PARAM_INT4 = 23, PARAM_INT8 = 20, PARAM_TEXT = 25, PARAM_BYTEA = 17 }; /* OIDs of pg_type */
+enum param_type { PARAM_BOOL = 16, PARAM_INT4 = 23, PARAM_INT8 = 20, PARAM_TEXT = 25, PARAM_BYTEA = 17 }; /* OIDs of pg_type */
 
 struct params {
 	char *data;
@@ -27,6 +28,7 @@ void params_add_int4(struct params *params, int32_t value);
 void params_add_int8(struct params *params, int64_t value);
 /* An array: begin, elements, end. NULL elements are SQL nulls. */
 void params_array_begin(struct params *params, enum param_type type);
+void params_array_bool(struct params *params, bool value);
 void params_array_int4(struct params *params, int32_t value);
 void params_array_int8(struct params *params, int64_t value);
 void params_array_null(struct params *params);

@@ -1,13 +1,12 @@
 #include "worker/kafka/publisher.h"
 
-#include <endian.h>
 #include <librdkafka/rdkafka.h>
-#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "schemas/codec.h"
+#include "schemas/dead_letter.h"
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
 #include "worker/kafka/kafka.h"
@@ -20,8 +19,6 @@
 /* librdkafka registers a transaction's partitions 1 ms after its first record, by a thread that sleeps whole milliseconds
  * unless it is woken: 2 ms mostly, of the 4 that a small transaction takes. */
 #define REGISTER_US 1020
-#define HEADERS_MAX 64       /* original headers a dead letter keeps */
-#define HEADER_BYTES_MAX (16 * 1024)
 #define DEAD_LETTER_BYTES_MIN 1024
 #define TRACESTATE_MAX 512   /* W3C Trace Context, 3.3.1.5 */
 
@@ -311,76 +308,29 @@ static int produce_result(struct publisher *publisher, struct codec *codec, cons
 	return produce_take_headers(publisher, publisher->results, result->trace_id, strlen(result->trace_id), value, size, headers, fault);
 }
 
-static bool is_our_header(const char *name)
-{
-	return strncmp(name, "kafka_dlt-", 10) == 0 || strcmp(name, "reason") == 0 || strcmp(name, "answered") == 0 ||
-	       strcmp(name, "original-size") == 0 || strcmp(name, "original-sha256") == 0;
-}
-
-/* Those of an earlier life as a dead letter are replaced, so that a redriven record's headers do not outgrow it. */
-static void add_original_headers(rd_kafka_headers_t *headers, const struct record *record)
-{
-	size_t bytes = 0, kept = 0;
-
-	for (size_t i = 0; i < record->header_count && kept < HEADERS_MAX; i++) {
-		const struct header *header = &record->headers[i];
-
-		if (is_our_header(header->name))
-			continue;
-		bytes += strlen(header->name) + header->size;
-		if (bytes > HEADER_BYTES_MAX)
-			break;
-		add_header(headers, header->name, header->value, header->size);
-		kept++;
-	}
-}
-
-static void add_truncation(rd_kafka_headers_t *headers, const struct record *record)
-{
-	uint8_t digest[SHA256_DIGEST_LENGTH];
-	char text[2 * SHA256_DIGEST_LENGTH + 1];
-
-	SHA256(record->value, record->value_size, digest);
-	for (size_t i = 0; i < sizeof digest; i++)
-		snprintf(text + 2 * i, 3, "%02x", digest[i]);
-	add_text_header(headers, "original-sha256", text);
-	snprintf(text, sizeof text, "%zu", record->value_size);
-	add_text_header(headers, "original-size", text);
-}
-
-/* Spring for Apache Kafka's names and encodings (DeadLetterPublishingRecoverer, KafkaHeaders), so that its tools read them. */
-static void add_spring_headers(rd_kafka_headers_t *headers, const struct publisher *publisher, const struct job *job)
+static int produce_dead_letter(struct publisher *publisher, const struct job *job, struct arena *arena, struct fault *fault)
 {
 	const struct record *record = &job->record;
-	uint32_t partition = htobe32((uint32_t)record->partition);
-	uint64_t offset = htobe64((uint64_t)record->offset), timestamp = htobe64((uint64_t)record->timestamp_ms);
+	size_t size = record->value_size, key_size = record->key_size, count;
+	struct dead_letter letter = {
+		.topic = record->topic, .partition = record->partition, .offset = record->offset, .timestamp_ms = record->timestamp_ms,
+		.group = publisher->group, .message = job->cause ? job->cause : "", .reason = job->reason->word,
+		.answered = job->answerable ? job->result.error_code : NULL,
+	};
+	const struct header *headers;
+	rd_kafka_headers_t *copies;
 
-	add_text_header(headers, "kafka_dlt-original-topic", record->topic);
-	add_header(headers, "kafka_dlt-original-partition", &partition, sizeof partition);
-	add_header(headers, "kafka_dlt-original-offset", &offset, sizeof offset);
-	add_header(headers, "kafka_dlt-original-timestamp", &timestamp, sizeof timestamp);
-	add_text_header(headers, "kafka_dlt-original-consumer-group", publisher->group);
-	add_text_header(headers, "kafka_dlt-exception-message", job->cause ? job->cause : "");
-}
-
-static int produce_dead_letter(struct publisher *publisher, const struct job *job, struct fault *fault)
-{
-	const struct record *record = &job->record;
-	size_t size = record->value_size, key_size = record->key_size;
-	rd_kafka_headers_t *headers = rd_kafka_headers_new(HEADERS_MAX + 10);
-
-	add_original_headers(headers, record);
-	add_spring_headers(headers, publisher, job);
-	add_text_header(headers, "reason", job->reason->word);
-	if (job->answerable)
-		add_text_header(headers, "answered", job->result.error_code);
 	if (key_size > publisher->dead_letter_bytes)
 		key_size = publisher->dead_letter_bytes;
 	if (size > publisher->dead_letter_bytes - key_size) { /* together they have to fit */
-		add_truncation(headers, record);
+		dead_letter_cut(&letter, record->value, size, arena);
 		size = publisher->dead_letter_bytes - key_size;
 	}
-	return produce_take_headers(publisher, publisher->dead_letters, record->key, key_size, record->value, size, headers, fault);
+	count = dead_letter_write(&letter, record, arena, &headers);
+	copies = rd_kafka_headers_new(count);
+	for (size_t i = 0; i < count; i++)
+		add_header(copies, headers[i].name, headers[i].value, headers[i].size);
+	return produce_take_headers(publisher, publisher->dead_letters, record->key, key_size, record->value, size, copies, fault);
 }
 
 /* ---- the transaction ---- */
@@ -418,7 +368,7 @@ static int run_transaction(struct publisher *publisher, struct codec *codec, con
 
 		if (job->answerable && produce_result(publisher, codec, job, arena, fault) < 0)
 			return -1;
-		if (job->dead_letter && produce_dead_letter(publisher, job, fault) < 0)
+		if (job->dead_letter && produce_dead_letter(publisher, job, arena, fault) < 0)
 			return -1;
 		if (i == 0)
 			first_us = clock_monotonic_us();

@@ -1,4 +1,4 @@
-/** Why a command was refused: the stable word, and what a caller gets to see. As in worker/command.c. */
+/** Why a command was refused: the stable word, and what a caller gets to see. As `campaign-worker reasons` says. */
 enum Reason {
 	KEY_MISMATCH(400, "VALIDATION_ERROR", "The command record's key is not its account group."),
 	INVALID_FIELD(400, "VALIDATION_ERROR", "Request validation failed."),

@@ -1,0 +1,157 @@
+/* What ends a batch: a record whose schema cannot be told now. */
+#include "component.h"
+
+#include "schemas/command.h"
+#include "schemas/duplicate.h"
+#include "worker/batch.h"
+
+#define HEADER 10 /* of single-object encoding */
+
+static struct cluster cluster;
+static struct config config;
+static struct consumer *consumer;
+static struct arena *arena;
+
+static void produce(const void *value, size_t size)
+{
+	assert_int_equal(rd_kafka_producev(cluster.rk, RD_KAFKA_V_TOPIC(COMMANDS), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_KEY("group", 5),
+					   RD_KAFKA_V_VALUE((void *)value, size), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END), 0);
+}
+
+/* framed: under schema id 7 of a registry. */
+static void produce_command(struct codec *codec, const char *trace, bool framed)
+{
+	struct duplicate_command command = { .head = { .trace_id = trace, .account_group_id = "group" }, .campaign_id = "c",
+					     .audience_id = "a" };
+	struct fault fault;
+	const void *value;
+	size_t size;
+
+	if (codec_encode_command(codec, &command.head, arena, &value, &size, &fault) < 0)
+		fail_msg("%s", fault.msg);
+	if (framed) {
+		value = (const char *)value + HEADER - 5;
+		size -= HEADER - 5;
+		memcpy((void *)value, "\0\0\0\0\7", 5);
+	}
+	produce(value, size);
+}
+
+static bool away;
+
+static int find_schema(void *arg, uint32_t id, char **json, struct fault *fault)
+{
+	(void)arg;
+	assert_int_equal(id, 7);
+	if (away)
+		return fault_set(fault, FAULT_WAIT, "the registry is away");
+	*json = strdup(schema_duplicate_campaign_command);
+	return 0;
+}
+
+static void poll_until_waiting(size_t count)
+{
+	int64_t deadline = clock_monotonic_ms() + 10000;
+	struct fault fault;
+
+	while (consumer_waiting(consumer) < count && clock_monotonic_ms() < deadline)
+		if (consumer_poll(consumer, 10, &fault) < 0)
+			fail_msg("%s", fault.msg);
+	assert_int_equal(consumer_waiting(consumer), count);
+}
+
+static void start_consumer(void)
+{
+	int64_t deadline = clock_monotonic_ms() + 20000;
+	const struct start start = { 0, 0 };
+	const int32_t *partitions;
+	struct fault fault;
+
+	while (consumer_partitions(consumer, &partitions) == 0 && clock_monotonic_ms() < deadline)
+		if (consumer_poll(consumer, 10, &fault) < 0)
+			fail_msg("%s", fault.msg);
+	if (consumer_start(consumer, &start, 1, &fault) < 0)
+		fail_msg("%s", fault.msg);
+}
+
+/* No dead letter comes of it: the batch ends before it, an empty one says why, and it is decoded once that is possible. */
+static void test_ends_before_what_cannot_be_decoded_now(void **state)
+{
+	const struct schema_source registry = { find_schema, NULL };
+	struct fault fault;
+	struct codec *codec = codec_new(&duplicate_contract, NULL, &registry, &fault);
+	struct fence_partition running = { .partition = 0, .epoch = 1 };
+	const struct batch_source source = { .consumer = consumer, .codec = codec, .contract = &duplicate_contract,
+					     .partitions = &running, .partition_count = 1, .count_max = 10, .bytes_max = 100000 };
+	struct batch batch;
+
+	(void)state;
+	assert_non_null(codec);
+	batch_init(&batch, 10);
+	batch_resize(&batch, 1);
+	produce_command(codec, "first", false);
+	produce_command(codec, "second", true);
+	produce("no command", 10);
+	poll_until_waiting(3);
+	away = true;
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, 1);
+	assert_int_equal(batch.fault.kind, FAULT_WAIT);
+	assert_true(batch.jobs[0].executable);
+	assert_int_equal(batch.offsets[0].next, 1);
+
+	batch_clear(&batch);
+	assert_int_equal(batch.fault.kind, FAULT_NONE);
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, 0);
+	assert_int_equal(batch.fault.kind, FAULT_WAIT);
+	assert_string_equal(batch.fault.msg, "the registry is away");
+
+	away = false;
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.fault.kind, FAULT_NONE);
+	assert_int_equal(batch.count, 2);
+	assert_true(batch.jobs[0].executable && !batch.jobs[0].dead_letter);
+	assert_string_equal(batch.jobs[0].command->trace_id, "second");
+	assert_true(batch.jobs[1].dead_letter);
+	assert_ptr_equal(batch.jobs[1].reason, &reason_undecodable);
+	consumer_release_all(consumer);
+	batch_destroy(&batch);
+	codec_free(codec);
+}
+
+static int set_up(void **state)
+{
+	struct fault fault;
+
+	(void)state;
+	log_quietly();
+	arena = arena_new(0);
+	cluster = cluster_new();
+	cluster_topic(&cluster, COMMANDS, 1, 1);
+	configure(&config, &cluster, "batches", NULL);
+	consumer = consumer_new(&config, 0, &fault);
+	if (consumer == NULL)
+		return -1;
+	start_consumer();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	consumer_free(consumer, 0);
+	config_free(&config);
+	cluster_free(&cluster);
+	arena_free(arena);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ends_before_what_cannot_be_decoded_now),
+	};
+
+	return cmocka_run_group_tests_name("batch", tests, set_up, tear_down);
+}
