@@ -143,7 +143,7 @@ $(BUILD)/gen/archive.c: schemas/embed.sh tests/operation/command.avsc tests/oper
 	sh schemas/embed.sh texts tests/operation/archive.h archive $(filter-out schemas/embed.sh,$^) >$@.new && mv $@.new $@
 
 $(OUT)/archive-worker: $(OPERATION) $(WORKER_LIBS)
-	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(OUR_LDLIBS) $(LDLIBS)
+	$(CC) $(VARIANT_LDFLAGS) $(LDFLAGS) -o $@ $^ $(call libraries,$(PACKAGES)) $(LDLIBS)
 
 # What the benchmark measures with: commands, a publisher, readers, and the limits to compare with.
 BENCH = $(patsubst tests/bench/%.c,$(OUT)/obj/tests/bench/%.o,$(wildcard tests/bench/*.c))
