@@ -21,8 +21,7 @@ sources() { find worker schemas producer -name '*.[ch]' | sort; }
 
 # --- who includes what ----------------------------------------------------------------------------------------------
 
-# Downward only: a line is a layer and the modules in it, below come those they may build on. Modules joined by + are one
-# and may include each other; others of one layer may not.
+# Downward only: a line is a layer and its modules, which may include those of the lines with a smaller number.
 layers='
 10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/must worker/base/offsets worker/base/waiter worker/base/distance
 11 worker/base/log worker/base/failpoint worker/base/properties worker/base/findings
@@ -65,25 +64,37 @@ includes_upward() {
 		lines = split(layers, line, "\n")
 		for (i = 1; i <= lines; i++) {
 			modules = split(line[i], module, " ")
-			for (j = 2; j <= modules; j++) {
-				files = split(module[j], file, "+")
-				for (k = 1; k <= files; k++) { layer[file[k]] = module[1]; family[file[k]] = module[j] }
-			}
+			for (j = 2; j <= modules; j++) layer[module[j]] = module[1]
 		}
 	}
 	{
-		split($0, part, ":")
-		from = part[1]
-		to = $0
+		from = to = $0
+		sub(/\.[ch]:.*/, "", from)
 		sub(/^[^"]*"/, "", to)
-		sub(/".*/, "", to)
-		a = from; b = to
-		sub(/\.[ch]$/, "", a)
-		sub(/\.[ch]$/, "", b)
-		if (!(a in layer)) print from ": not in the layers of tests/lint.sh"
-		else if (!(b in layer)) print to ": not in the layers of tests/lint.sh (included by " from ")"
-		else if (family[a] != family[b] && layer[b] >= layer[a]) print from " includes " to ", which is not below it"
+		sub(/\.[ch]".*/, "", to)
+		if (!(from in layer)) print from ": not in the layers of tests/lint.sh"
+		else if (!(to in layer)) print to ": not in the layers of tests/lint.sh (included by " from ")"
+		else if (from != to && layer[to] >= layer[from]) print from " includes " to ", which is not below it"
 	}' | sort -u
+}
+
+# Rooms that stand side by side do not know each other: a room, and what it may include nothing of.
+rooms='
+schemas/ worker/([^b]|b[^a]|base[^/])|producer/
+worker/base/ worker/([^b]|b[^a]|base[^/])|producer/|schemas/
+worker/kafka/ worker/(db|sql)/|worker/[a-z_]*\.h
+worker/db/ worker/kafka/|worker/[a-z_]*\.h
+worker/(wait|operation|duplicate|start|breaker|sizing)\. worker/(kafka|db)/
+worker/(assignment|batch|executor)\. worker/(assignment|batch|executor|takeover|view|lane)\.h
+producer/ worker/([^b]|b[^a]|base[^/])
+'
+strangers() {
+	echo "$rooms" | grep . | while read -r room others; do
+		sources | grep -E "^$room" | while read -r file; do
+			own=${file%.[ch]}.h
+			grep -nE "^#include \"($others)" "$file" | grep -vF "\"$own\"" | sed "s|^|$file:|"
+		done
+	done
 }
 
 # Each library is known to as few files as can be, and to no header of ours.
@@ -96,6 +107,7 @@ includes_of() { # PATTERN ALLOWED-FILE...
 }
 
 verdict 'modules build on lower ones only' "$(includes_upward)"
+verdict 'rooms side by side do not include each other' "$(strangers)"
 verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "$(includes_of 'librdkafka/.*' worker/kafka/*.c \
 	producer/connection.c producer/publishing.c producer/subscription.c)"
 verdict 'libpq is included by worker/db/connection.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/rows.c)"
@@ -286,7 +298,6 @@ for_tests_alone='
 log_set_clock worker/base/log.c
 log_set_fd worker/base/log.c
 log_dropped worker/base/log.c
-fault_kind_name worker/base/fault.c
 codec_add_schema_id schemas/codec.c
 dead_letter_read schemas/dead_letter.c
 result_from_json schemas/json.c

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "tests/fault_kind.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/positions.h"
 #include "worker/db/session.h"

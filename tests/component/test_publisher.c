@@ -10,6 +10,7 @@
 #include "schemas/codec.h"
 #include "schemas/duplicate.h"
 #include "schemas/result.h"
+#include "tests/fault_kind.h"
 #include "worker/kafka/kafka.h"
 #include "worker/kafka/publisher.h"
 #include "worker/db/session.h"
