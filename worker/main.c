@@ -18,6 +18,8 @@
 
 enum { EXIT_USAGE = 2 };
 
+static const struct operation *const operation = &duplicate_operation; /* what this worker does */
+
 static void print_line(void *arg, const char *line)
 {
 	(void)arg;
@@ -94,7 +96,7 @@ static int check_command(const struct config *config)
 {
 	struct findings findings = { .print = print_finding };
 
-	check_run(config, &duplicate_operation, &findings);
+	check_run(config, operation, &findings);
 	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -169,11 +171,11 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	if (argc > 1)
 		return usage_error("not understood", argv[1]);
 	if (strcmp(command, "reasons") == 0) {
-		print_reasons(duplicate_operation.contract);
+		print_reasons(operation->contract);
 		return EXIT_SUCCESS;
 	}
 	if (strcmp(command, "run") == 0)
-		return run_lanes(config, &duplicate_operation);
+		return run_lanes(config, operation);
 	if (strcmp(command, "migrate") == 0)
 		return migrate_command(config);
 	if (strcmp(command, "check") == 0)
