@@ -7,6 +7,7 @@
 #include "schemas/command.h"
 #include "schemas/duplicate.h"
 #include "schemas/result.h"
+#include "tests/fault_kind.h"
 #include "worker/base/clock.h"
 #include "worker/db/connection.h"
 #include "worker/db/execution.h"

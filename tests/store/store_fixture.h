@@ -23,6 +23,7 @@
 #include "schemas/duplicate.h"
 #include "schemas/id.h"
 #include "schemas/result.h"
+#include "tests/fault_kind.h"
 #include "worker/base/clock.h"
 #include "worker/db/execution.h"
 #include "worker/db/migrate.h"

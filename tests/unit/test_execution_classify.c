@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "tests/fault_kind.h"
 #include "worker/db/execution.h"
 
 static void assert_all(const char *const *states, size_t n, enum fault_kind kind)

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <librdkafka/rdkafka.h>
 
+#include "tests/fault_kind.h"
 #include "worker/kafka/publisher.h"
 
 #define ERR(name) RD_KAFKA_RESP_ERR_##name

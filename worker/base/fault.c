@@ -17,10 +17,3 @@ int fault_set(struct fault *f, enum fault_kind kind, const char *fmt, ...)
 			*p = ' ';
 	return -1;
 }
-
-const char *fault_kind_name(enum fault_kind kind)
-{
-	static const char *const names[] = { "none", "retry", "reject", "fenced", "abort", "rebuild", "wait", "stop", "fatal" };
-
-	return names[kind];
-}

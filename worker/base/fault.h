@@ -26,6 +26,5 @@ struct fault {
 
 /* Fills f (sqlstate is cleared; line breaks become blanks) and returns -1, so that `return fault_set(...)` reads well. */
 int fault_set(struct fault *f, enum fault_kind kind, const char *fmt, ...) PRINTF(3, 4);
-const char *fault_kind_name(enum fault_kind kind);
 
 #endif
