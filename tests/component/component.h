@@ -22,6 +22,7 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
+#include "tests/fault_kind.h"
 #include "worker/base/clock.h"
 #include "worker/base/config.h"
 #include "worker/base/log.h"
