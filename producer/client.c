@@ -125,16 +125,16 @@ static int submit(struct campaign_client *client, const struct duplicate_command
 	arena_reset(client->arena);
 	if (missing)
 		return fault_set(fault, FAULT_REJECT, "%s: missing", missing);
-	if (open_publishing(client, fault) != 0)
+	if (open_publishing(client, fault) < 0)
 		return -1;
 	if (pending_count(client->pending) >= CAMPAIGN_IN_FLIGHT_MAX)
 		return fault_set(fault, FAULT_RETRY, "%d commands are in flight", CAMPAIGN_IN_FLIGHT_MAX);
-	if (codec_encode_command(client->codec, &command->head, client->arena, &value, &size, fault) != 0)
+	if (codec_encode_command(client->codec, &command->head, client->arena, &value, &size, fault) < 0)
 		return -1;
 	unacknowledged = publishing_unacknowledged(client->publishing);
 	if (unacknowledged > 0 && unacknowledged + size > CAMPAIGN_IN_FLIGHT_BYTES)
 		return fault_set(fault, FAULT_RETRY, "%zu bytes are in flight", unacknowledged);
-	if (publishing_send(client->publishing, &command->head, trace, value, size, fault) != 0)
+	if (publishing_send(client->publishing, &command->head, trace, value, size, fault) < 0)
 		return -1;
 	pending_add(client->pending, command->head.trace_id, command->head.account_group_id, clock_monotonic_ms() + timeout_ms);
 	return 0;
@@ -194,7 +194,7 @@ static int remains(int64_t deadline_ms, int at_most_ms)
 }
 
 /* Whether the record just taken answers one of our commands; then it is told. Others are passed over undecoded. */
-static bool tell_answer(struct campaign_client *client, struct campaign_event *event)
+static bool report_answer(struct campaign_client *client, struct campaign_event *event)
 {
 	size_t size;
 	const void *key = subscription_key(client->subscription, &size);
@@ -227,7 +227,7 @@ static int await(struct campaign_client *client, int wait_ms, struct campaign_ev
 		got = subscription_next(client->subscription, left_ms, fault);
 		if (got < 0)
 			return -1;
-		if (got > 0 && tell_answer(client, event))
+		if (got > 0 && report_answer(client, event))
 			return 0;
 		if (got > 0)
 			left_ms = remains(deadline_ms + SLICE_MS, 1); /* more may be ready, also when wait_ms is 0 */

@@ -99,7 +99,7 @@ struct rd_kafka_s *connection_open(const struct options *options, enum kafka_cli
 
 /* The topic's number of partitions, or why it cannot be used: 0 when it may only need a moment (its leaders are being
  * elected), -1 with a fault. */
-static int32_t look_for(rd_kafka_t *rk, rd_kafka_topic_t *topic, const char *brokers, int timeout_ms, struct fault *fault)
+static int32_t find_partitions(rd_kafka_t *rk, rd_kafka_topic_t *topic, const char *brokers, int timeout_ms, struct fault *fault)
 {
 	const struct rd_kafka_metadata *metadata;
 	const char *name = rd_kafka_topic_name(topic);
@@ -132,7 +132,7 @@ int32_t connection_count_partitions(struct rd_kafka_s *rk, struct rd_kafka_topic
 	int32_t count = 0;
 
 	for (; count == 0 && left_ms > 0; left_ms = deadline_ms - clock_monotonic_ms()) {
-		count = look_for(rk, topic, brokers, (int)left_ms, fault);
+		count = find_partitions(rk, topic, brokers, (int)left_ms, fault);
 		if (count == 0)
 			clock_sleep_ms(100);
 	}

@@ -164,7 +164,7 @@ enum input_state input_next(struct input *input, struct campaign_pool *pool, str
 		if (input->fd < 0) {
 			if (input->next == input->count)
 				return INPUT_END;
-			if (open_next(input, fault) != 0)
+			if (open_next(input, fault) < 0)
 				return INPUT_BAD;
 		}
 		while (take_line(input, &line, &size))

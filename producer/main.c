@@ -46,7 +46,7 @@ int main(int argc, char **argv)
 		puts("campaign-producer " VERSION);
 		return TOOL_OK;
 	}
-	if (config_load(&config, FOR_PRODUCER, &argc, argv, &fault) != 0) {
+	if (config_load(&config, FOR_PRODUCER, &argc, argv, &fault) < 0) {
 		tool_complain("%s", fault.msg);
 		config_free(&config);
 		return TOOL_USAGE;

@@ -17,7 +17,7 @@ static const struct property *copy_properties(const struct campaign_options *giv
 		properties[i].name = copy(arena, property->name ? property->name : "");
 		properties[i].value = copy(arena, property->value ? property->value : "");
 		properties[i].origin = copy(arena, property->origin ? property->origin : "options");
-		if (property_check(&properties[i], fault) != 0)
+		if (property_check(&properties[i], fault) < 0)
 			return NULL;
 	}
 	return properties;

@@ -35,7 +35,7 @@ struct publishing *publishing_new(const struct options *options, struct fault *f
 
 	if (producer == NULL)
 		return NULL;
-	if (find_topic(producer, options, fault) != 0) {
+	if (find_topic(producer, options, fault) < 0) {
 		rd_kafka_destroy(producer);
 		return NULL;
 	}

@@ -163,7 +163,7 @@ static int parse_options(struct send *send, int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == HELP)
 			return 1;
-		if (take_option(send, option, optarg) != 0)
+		if (take_option(send, option, optarg) < 0)
 			return -1;
 	}
 	if (send->http && !send->wait)
@@ -186,7 +186,7 @@ static void print(struct send *send, const char *line)
 	send->broken = send->broken || !tool_print(line);
 }
 
-static void tell_result(struct send *send, const struct command_result *result)
+static void print_result(struct send *send, const struct command_result *result)
 {
 	if (result->success)
 		send->succeeded++;
@@ -195,7 +195,7 @@ static void tell_result(struct send *send, const struct command_result *result)
 	print(send, tool_format(result, send->http, send->pool));
 }
 
-static void tell_missing(struct send *send, const struct campaign_event *event)
+static void print_missing(struct send *send, const struct campaign_event *event)
 {
 	const char *what = send->wait ? "no result" : "not acknowledged";
 
@@ -208,7 +208,7 @@ static void tell_missing(struct send *send, const struct campaign_event *event)
 			      send->timeout_ms);
 }
 
-static void tell_event(struct send *send, const struct campaign_event *event)
+static void print_event(struct send *send, const struct campaign_event *event)
 {
 	switch (event->kind) {
 	case CAMPAIGN_NOTHING:
@@ -224,10 +224,10 @@ static void tell_event(struct send *send, const struct campaign_event *event)
 			      event->message);
 		break;
 	case CAMPAIGN_RESULT:
-		tell_result(send, event->result);
+		print_result(send, event->result);
 		break;
 	case CAMPAIGN_MISSING:
-		tell_missing(send, event);
+		print_missing(send, event);
 		break;
 	case CAMPAIGN_UNREADABLE:
 		tool_complain("%s, partition %d, offset %lld: %s", event->topic, (int)event->partition, (long long)event->offset,
@@ -239,16 +239,16 @@ static void tell_event(struct send *send, const struct campaign_event *event)
 }
 
 /* Tells the next thing that became of a command: 1, or 0 if there was none within wait_ms, or -1 after a complaint. */
-static int settle(struct send *send, int wait_ms)
+static int await_event(struct send *send, int wait_ms)
 {
 	struct campaign_event event;
 	struct campaign_error error;
 
-	if (campaign_client_await(send->client, wait_ms, &event, &error) != 0) {
+	if (campaign_client_await(send->client, wait_ms, &event, &error) < 0) {
 		tool_complain("%s", error.message);
 		return -1;
 	}
-	tell_event(send, &event);
+	print_event(send, &event);
 	return event.kind != CAMPAIGN_NOTHING;
 }
 
@@ -279,8 +279,8 @@ static int submit(struct send *send, struct duplicate_command *command)
 	struct campaign_error error;
 
 	complete(send, &command->head);
-	while (campaign_client_submit(send->client, command, &send->trace, send->timeout_ms, &error) != 0) {
-		if (error.kind == CAMPAIGN_ERROR_BUSY && !is_over(send) && settle(send, IDLE_MS) >= 0)
+	while (campaign_client_submit(send->client, command, &send->trace, send->timeout_ms, &error) < 0) {
+		if (error.kind == CAMPAIGN_ERROR_BUSY && !is_over(send) && await_event(send, IDLE_MS) >= 0)
 			continue;
 		if (error.kind == CAMPAIGN_ERROR_BUSY) /* over, or complained of */
 			return -1;
@@ -306,7 +306,7 @@ static int submit_all(struct send *send)
 		campaign_pool_reset(send->pool);
 		switch (input_next(send->input, send->pool, &command, &fault)) {
 		case INPUT_COMMAND:
-			if (submit(send, &command) != 0)
+			if (submit(send, &command) < 0)
 				return -1;
 			break;
 		case INPUT_BAD:
@@ -314,13 +314,13 @@ static int submit_all(struct send *send)
 			tool_complain("%s", fault.msg);
 			break;
 		case INPUT_IDLE:
-			if (settle(send, IDLE_MS) < 0)
+			if (await_event(send, IDLE_MS) < 0)
 				return -1;
 			break;
 		case INPUT_END:
 			return 0;
 		}
-		while ((told = settle(send, 0)) > 0)
+		while ((told = await_event(send, 0)) > 0)
 			campaign_pool_reset(send->pool);
 		if (told < 0)
 			return -1;
@@ -329,16 +329,16 @@ static int submit_all(struct send *send)
 }
 
 /* Waits until every command is settled; all that is not, when the waiting ends early, is named. */
-static void settle_all(struct send *send, int submitted)
+static void await_all(struct send *send, int submitted)
 {
 	while (submitted == 0 && campaign_client_in_flight(send->client) > 0 && !is_over(send)) {
 		campaign_pool_reset(send->pool);
-		if (settle(send, 10 * IDLE_MS) < 0)
+		if (await_event(send, 10 * IDLE_MS) < 0)
 			submitted = -1;
 	}
 	send->abandoned = true;
 	campaign_client_abandon(send->client);
-	while (settle(send, 0) > 0)
+	while (await_event(send, 0) > 0)
 		campaign_pool_reset(send->pool);
 }
 
@@ -362,7 +362,7 @@ static int run(struct send *send)
 	} else {
 		rc = submit_all(send);
 	}
-	settle_all(send, rc);
+	await_all(send, rc);
 	interrupted = rc != 0;
 	tool_wipe_progress();
 	if (!interrupted && send->refused + send->missing + send->unpublished + send->unusable == 0)
@@ -387,10 +387,10 @@ int send_run(const struct config *config, int argc, char **argv)
 		if (rc > 0)
 			fputs(send_help, stdout);
 		rc = rc > 0 ? TOOL_OK : TOOL_USAGE;
-	} else if (apikey_digest(send.api_key_file, send.key_digest, &send.has_key, &fault) != 0) {
+	} else if (apikey_digest(send.api_key_file, send.key_digest, &send.has_key, &fault) < 0) {
 		tool_complain("%s", fault.msg);
 		rc = TOOL_USAGE;
-	} else if (open_client(&send, config, &error) != 0) {
+	} else if (open_client(&send, config, &error) < 0) {
 		tool_complain("%s", error.message);
 		rc = TOOL_FAILED;
 	} else {

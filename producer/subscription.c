@@ -40,12 +40,12 @@ static int find_offsets(struct subscription *subscription, rd_kafka_topic_partit
 
 static int start_reading(struct subscription *subscription, rd_kafka_topic_partition_list_t *list, int64_t wanted, struct fault *fault)
 {
-	if (find_offsets(subscription, list, RD_KAFKA_OFFSET_END, fault) != 0)
+	if (find_offsets(subscription, list, RD_KAFKA_OFFSET_END, fault) < 0)
 		return -1;
 	subscription->progress = must(calloc((size_t)list->cnt, sizeof *subscription->progress));
 	for (int i = 0; i < list->cnt; i++)
 		subscription->progress[i].end = list->elems[i].offset;
-	if (wanted != RD_KAFKA_OFFSET_END && find_offsets(subscription, list, wanted, fault) != 0)
+	if (wanted != RD_KAFKA_OFFSET_END && find_offsets(subscription, list, wanted, fault) < 0)
 		return -1;
 	for (int i = 0; i < list->cnt; i++) {
 		struct progress *progress = &subscription->progress[i];
@@ -81,7 +81,7 @@ static int start(struct subscription *subscription, enum campaign_from from, int
 	rd_kafka_topic_partition_list_t *list;
 	int rc;
 
-	if (find_topic(subscription, fault) != 0)
+	if (find_topic(subscription, fault) < 0)
 		return -1;
 	subscription->records = rd_kafka_queue_new(subscription->consumer);
 	list = rd_kafka_topic_partition_list_new(subscription->partition_count);
@@ -127,7 +127,7 @@ bool subscription_caught_up(const struct subscription *subscription)
 	return subscription->passed_count == subscription->partition_count;
 }
 
-static void note_passed(struct subscription *subscription, int32_t partition, int64_t next_offset)
+static void record_passed(struct subscription *subscription, int32_t partition, int64_t next_offset)
 {
 	struct progress *progress = &subscription->progress[partition];
 
@@ -137,7 +137,7 @@ static void note_passed(struct subscription *subscription, int32_t partition, in
 	}
 }
 
-static int tell_error(struct subscription *subscription, const rd_kafka_message_t *message, struct fault *fault)
+static int report_error(struct subscription *subscription, const rd_kafka_message_t *message, struct fault *fault)
 {
 	const char *topic = subscription->options->results;
 	const struct campaign_log_line line = {
@@ -146,7 +146,7 @@ static int tell_error(struct subscription *subscription, const rd_kafka_message_
 
 	switch (message->err) {
 	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-		note_passed(subscription, message->partition, message->offset);
+		record_passed(subscription, message->partition, message->offset);
 		return 0;
 	case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 	case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
@@ -174,11 +174,11 @@ int subscription_next(struct subscription *subscription, int wait_ms, struct fau
 	if (record == NULL)
 		return 0;
 	if (record->err) {
-		rc = tell_error(subscription, record, fault);
+		rc = report_error(subscription, record, fault);
 		rd_kafka_message_destroy(record);
 		return rc;
 	}
-	note_passed(subscription, record->partition, record->offset + 1);
+	record_passed(subscription, record->partition, record->offset + 1);
 	subscription->record = record;
 	return 1;
 }

@@ -148,7 +148,7 @@ static int follow(const struct watch_options *watch, struct campaign_client *cli
 
 	while (!tool_stopping() && !(watch->until_end && campaign_client_caught_up(client))) {
 		campaign_pool_reset(pool);
-		if (campaign_client_watch(client, WAIT_MS, &event, &error) != 0) {
+		if (campaign_client_watch(client, WAIT_MS, &event, &error) < 0) {
 			tool_complain("%s", error.message);
 			return TOOL_FAILED;
 		}
@@ -180,7 +180,7 @@ int watch_run(const struct config *config, int argc, char **argv)
 	if (rc != 0)
 		return rc > 0 ? TOOL_OK : TOOL_USAGE;
 	client = tool_client_new(config, &error);
-	if (client == NULL || campaign_client_subscribe(client, watch.from, watch.from_ms, &error) != 0) {
+	if (client == NULL || campaign_client_subscribe(client, watch.from, watch.from_ms, &error) < 0) {
 		tool_complain("%s", error.message);
 		campaign_client_free(client);
 		return TOOL_FAILED;

@@ -59,9 +59,9 @@ static int ask_source(struct codec *codec, uint32_t id, struct fault *fault)
 
 	if (codec->source == NULL)
 		return 0;
-	if (codec->source->find(codec->source->arg, id, &json, fault) != 0)
+	if (codec->source->find(codec->source->arg, id, &json, fault) < 0)
 		return -1;
-	if (json && writer_schemas_add_id(codec->schemas, id, json, fault) != 0) {
+	if (json && writer_schemas_add_id(codec->schemas, id, json, fault) < 0) {
 		fault->kind = FAULT_REJECT;
 		failed = -1;
 	}
@@ -73,7 +73,7 @@ static struct writer_schema *find_by_id(struct codec *codec, uint32_t id, struct
 {
 	struct writer_schema *schema = writer_schemas_find_id(codec->schemas, id);
 
-	if (schema == NULL && ask_source(codec, id, fault) != 0)
+	if (schema == NULL && ask_source(codec, id, fault) < 0)
 		return NULL;
 	if (schema == NULL)
 		schema = writer_schemas_find_id(codec->schemas, id);
@@ -105,7 +105,7 @@ static int decode(struct codec *codec, const struct record_type *type, const voi
 	if (size > RECORD_SIZE_MAX)
 		return fault_set(fault, FAULT_REJECT, "the value has %zu bytes, at most %zu", size, RECORD_SIZE_MAX);
 	*reason = &reason_undecodable;
-	if (framing_read(data, size, &framing, fault) != 0)
+	if (framing_read(data, size, &framing, fault) < 0)
 		return -1;
 	*reason = &reason_unknown_schema;
 	schema = framing.by_id ? find_by_id(codec, framing.id, fault) : find_by_fingerprint(codec, framing.fingerprint, fault);
@@ -137,7 +137,7 @@ int codec_decode_result(struct codec *codec, const void *value, size_t size, str
 {
 	const struct reason *reason;
 
-	if (decode(codec, codec->contract->result, value, size, arena, result, &reason, fault) != 0)
+	if (decode(codec, codec->contract->result, value, size, arena, result, &reason, fault) < 0)
 		return -1;
 	return check_result(result, fault);
 }
@@ -148,7 +148,7 @@ static int encode(struct codec *codec, const struct record_type *type, const voi
 	struct writer_schema *schema = writer_schemas_built_in(codec->schemas, type);
 	void *bytes;
 
-	if (encoder_write(codec->encoder, schema, src, SINGLE_OBJECT_HEADER, RECORD_SIZE_MAX, arena, &bytes, size, fault) != 0)
+	if (encoder_write(codec->encoder, schema, src, SINGLE_OBJECT_HEADER, RECORD_SIZE_MAX, arena, &bytes, size, fault) < 0)
 		return -1;
 	framing_write(schema->fingerprint, bytes);
 	*value = bytes;
@@ -164,7 +164,7 @@ int codec_encode_command(struct codec *codec, const struct command_head *command
 int codec_encode_result(struct codec *codec, const struct command_result *result, struct arena *arena, const void **value,
 			size_t *size, struct fault *fault)
 {
-	if (check_result(result, fault) != 0)
+	if (check_result(result, fault) < 0)
 		return -1;
 	return encode(codec, codec->contract->result, result, arena, value, size, fault);
 }

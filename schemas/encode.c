@@ -50,7 +50,7 @@ static int encode_texts(struct encoder *encoder, const struct field *field, avro
 
 		encoder->values++;
 		done(avro_value_append(array, &item, NULL));
-		if (encode_text(encoder, field, &item, texts[i]) != 0)
+		if (encode_text(encoder, field, &item, texts[i]) < 0)
 			return -1;
 	}
 	return 0;
@@ -105,7 +105,7 @@ static int encode_record(struct encoder *encoder, const struct record_type *type
 		avro_value_t value;
 
 		done(avro_value_get_by_index(record, (size_t)mapping[i].index, &value, NULL));
-		if (encode_field(encoder, &type->fields[i], &mapping[i], &value, src) != 0)
+		if (encode_field(encoder, &type->fields[i], &mapping[i], &value, src) < 0)
 			return -1;
 	}
 	return 0;

@@ -64,7 +64,7 @@ static int put_name(struct form *form, const char *name, const char *space)
 	char full[FULLNAME_MAX];
 
 	if (!is_primitive(name)) {
-		if (fullname(form, name, space, full) != 0)
+		if (fullname(form, name, space, full) < 0)
 			return -1;
 		name = full;
 	}
@@ -81,7 +81,7 @@ static int put_union(struct form *form, const json_t *branches, const char *spac
 	json_array_foreach(branches, i, branch) {
 		if (i > 0)
 			fputc(',', form->out);
-		if (put_type(form, branch, space) != 0)
+		if (put_type(form, branch, space) < 0)
 			return -1;
 	}
 	fputc(']', form->out);
@@ -148,7 +148,7 @@ static int put_named(struct form *form, const json_t *schema, const char *type, 
 
 	if (name == NULL)
 		return fault_set(form->fault, FAULT_FATAL, "a %s in it has no name", type);
-	if (fullname(form, name, own_space ? own_space : space, full) != 0)
+	if (fullname(form, name, own_space ? own_space : space, full) < 0)
 		return -1;
 	strcpy(within, full);
 	*(strrchr(within, '.') ? strrchr(within, '.') : within) = '\0';
@@ -166,7 +166,7 @@ static int put_named(struct form *form, const json_t *schema, const char *type, 
 static int put_collection(struct form *form, const char *type, const char *key, const json_t *element, const char *space)
 {
 	fprintf(form->out, "{\"type\":\"%s\",\"%s\":", type, key);
-	if (put_type(form, element, space) != 0)
+	if (put_type(form, element, space) < 0)
 		return -1;
 	fputc('}', form->out);
 	return 0;

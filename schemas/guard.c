@@ -75,7 +75,7 @@ static int walk_range(struct walk *walk, int64_t least, int64_t most, const char
 {
 	size_t start = walk->pos;
 
-	if (walk_long(walk, value) != 0)
+	if (walk_long(walk, value) < 0)
 		return -1;
 	if (*value < least || *value > most)
 		return refuse(walk, start, "%s is out of range: %" PRId64 ", not %" PRId64 " to %" PRId64, what, *value, least,
@@ -87,7 +87,7 @@ static int walk_boolean(struct walk *walk)
 {
 	size_t start = walk->pos;
 
-	if (walk_bytes(walk, 1) != 0)
+	if (walk_bytes(walk, 1) < 0)
 		return -1;
 	if (walk->data[start] > 1)
 		return refuse(walk, start, "a boolean is neither 0 nor 1");
@@ -100,7 +100,7 @@ static int walk_block_of_bytes(struct walk *walk, bool text)
 	size_t start = walk->pos;
 	int64_t len;
 
-	if (walk_long(walk, &len) != 0)
+	if (walk_long(walk, &len) < 0)
 		return -1;
 	if (len < 0 || (uint64_t)len > left(walk))
 		return refuse(walk, start, "a length of %" PRId64 ", %zu bytes left", len, left(walk));
@@ -120,14 +120,14 @@ static int walk_blocks(struct walk *walk, avro_schema_t element, bool keys)
 		size_t start = walk->pos, block = 0;
 		int64_t count, bytes = -1;
 
-		if (walk_long(walk, &count) != 0)
+		if (walk_long(walk, &count) < 0)
 			return -1;
 		if (count == 0)
 			return 0;
 		if (count < 0) {
 			if (count < -(int64_t)GUARD_VALUES_MAX)
 				return refuse(walk, start, "a block of %" PRId64 " values", count);
-			if (walk_range(walk, 0, (int64_t)left(walk), "a block's size", &bytes) != 0)
+			if (walk_range(walk, 0, (int64_t)left(walk), "a block's size", &bytes) < 0)
 				return -1;
 			count = -count;
 			block = walk->pos;
@@ -136,7 +136,7 @@ static int walk_blocks(struct walk *walk, avro_schema_t element, bool keys)
 			return refuse(walk, start, "a block of %" PRId64 " values, at most %zu in a record", count,
 				      GUARD_VALUES_MAX);
 		while (count-- > 0)
-			if ((keys && walk_block_of_bytes(walk, true) != 0) || walk_value(walk, element) != 0)
+			if ((keys && walk_block_of_bytes(walk, true) < 0) || walk_value(walk, element) < 0)
 				return -1;
 		if (bytes >= 0 && walk->pos - block != (size_t)bytes)
 			return refuse(walk, start, "a block says %" PRId64 " bytes and has %zu", bytes, walk->pos - block);

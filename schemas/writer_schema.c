@@ -121,7 +121,7 @@ static struct mapping *map_record(const struct record_type *type, avro_schema_t 
 	struct mapping *mapping = must(calloc(type->count, sizeof *mapping));
 
 	for (size_t i = 0; i < type->count; i++)
-		if (map_field(&type->fields[i], schema, &mapping[i], fault) != 0) {
+		if (map_field(&type->fields[i], schema, &mapping[i], fault) < 0) {
 			free_mapping(type, mapping);
 			return NULL;
 		}
@@ -230,7 +230,7 @@ static struct writer_schema *add_schema(struct writer_schemas *schemas, const ch
 		fault_set(fault, FAULT_FATAL, "it has more than %zu bytes", SCHEMA_SIZE_MAX);
 		return NULL;
 	}
-	if (schema_fingerprint(json, &fingerprint, NULL, fault) != 0)
+	if (schema_fingerprint(json, &fingerprint, NULL, fault) < 0)
 		return NULL;
 	schema = writer_schemas_find_fingerprint(schemas, fingerprint);
 	if (schema)
@@ -344,7 +344,7 @@ static int add_file(struct writer_schemas *schemas, const char *folder, const ch
 	text = read_text(path, fault);
 	if (text)
 		schema = add_schema(schemas, text, fault);
-	if (schema == NULL || (names_id(name, &id) && add_id(schemas, id, schema, fault) != 0))
+	if (schema == NULL || (names_id(name, &id) && add_id(schemas, id, schema, fault) < 0))
 		failed = blame(fault, path);
 	free(text);
 	free(path);
@@ -397,9 +397,9 @@ struct writer_schemas *writer_schemas_new(const struct contract *contract, const
 	struct writer_schemas *schemas = must(calloc(1, sizeof *schemas));
 
 	schemas->contract = contract;
-	if (add_built_in(schemas, contract->command, contract->command_schema, fault) != 0 ||
-	    add_built_in(schemas, contract->result, contract->result_schema, fault) != 0 ||
-	    (folder && add_folder(schemas, folder, fault) != 0)) {
+	if (add_built_in(schemas, contract->command, contract->command_schema, fault) < 0 ||
+	    add_built_in(schemas, contract->result, contract->result_schema, fault) < 0 ||
+	    (folder && add_folder(schemas, folder, fault) < 0)) {
 		writer_schemas_free(schemas);
 		return NULL;
 	}
