@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
@@ -31,11 +32,11 @@ def processes(word):
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def clone():
     """A copy of the tree below a folder with blanks in its name, with what was downloaded and compiled."""
-    base = tmp_path_factory.mktemp("demo")
-    for folder in base, base.parent, base.parent.parent:
-        folder.chmod(0o755)
+    # Not among pytest's folders: the next pytest of this user closes those to others, and PostgreSQL is one.
+    base = pathlib.Path(tempfile.mkdtemp(prefix="campaign-clone."))
+    base.chmod(0o755)
     clone = base / "a clone, with blanks"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".git", "build"))
     (clone / "build").mkdir()
@@ -44,7 +45,8 @@ def clone(tmp_path_factory):
             shutil.copytree(BUILD / name, clone / "build" / name)
         elif (BUILD / name).exists():
             shutil.copy2(BUILD / name, clone / "build" / name)
-    return clone
+    yield clone
+    shutil.rmtree(base, ignore_errors=True)
 
 
 def make(clone, *args, user=None, **env):
