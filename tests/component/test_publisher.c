@@ -15,6 +15,8 @@
 #include "worker/kafka/publisher.h"
 #include "worker/db/session.h"
 
+#define HANG_MS 60000 /* of a broker; whatever does not wait for it takes much less than half of that, also on a busy machine */
+
 /* Each has a broker of its own, so that one can be made to hang alone. */
 enum { LEADER = 1, TRANSACTION_COORDINATOR = 2, GROUP_COORDINATOR = 3, SPARE = 4 };
 enum {
@@ -323,7 +325,7 @@ static void test_init_without_coordinator_returns_in_time(void **state)
 	assert_int_equal(publisher_end_transaction(&rig.config, "another.worker.0", 2000, &fault), 0);
 	rd_kafka_mock_coordinator_set(rig.cluster.mock, "transaction", "gone.worker.0", TRANSACTION_COORDINATOR);
 	assert_int_equal(publisher_end_transaction(&rig.config, "gone.worker.0", 300, &fault), -1);
-	assert_in_range(clock_monotonic_ms() - began, 0, 4000);
+	assert_true(clock_monotonic_ms() - began < HANG_MS / 2);
 	rd_kafka_mock_broker_set_up(rig.cluster.mock, TRANSACTION_COORDINATOR);
 	assert_int_equal(initialise(rig.publisher, &fault), 0);
 	assert_works("coordinator back");
@@ -385,7 +387,7 @@ static void assert_waits(const char *topic, rd_kafka_resp_err_t err, const char 
 		assert_non_null(strstr(fault.msg, said));
 	}
 	assert_int_equal(publisher_end_transaction(&rig.config, "gone.worker.0", 2000, &fault), 0); /* needs no topic */
-	assert_in_range(clock_monotonic_ms() - began, 0, 4000);
+	assert_true(clock_monotonic_ms() - began < HANG_MS / 2);
 	rd_kafka_mock_topic_set_error(rig.cluster.mock, topic, ERR(NO_ERROR));
 	assert_int_equal(publisher_init(rig.publisher, 500, &fault), 0);
 	assert_works(topic);
@@ -441,9 +443,9 @@ static void *run_hang(void *arg)
 	int64_t began;
 
 	if (open_rig(&r) == 0 && publish_by(&r, &job, 1, &hang->fault) == 0) {
-		rd_kafka_mock_broker_push_request_error_rtts(r.cluster.mock, hang->broker, hang->api, 6, ERR(NO_ERROR), 60000,
-							     ERR(NO_ERROR), 60000, ERR(NO_ERROR), 60000, ERR(NO_ERROR), 60000,
-							     ERR(NO_ERROR), 60000, ERR(NO_ERROR), 60000);
+		rd_kafka_mock_broker_push_request_error_rtts(r.cluster.mock, hang->broker, hang->api, 6, ERR(NO_ERROR), HANG_MS,
+							     ERR(NO_ERROR), HANG_MS, ERR(NO_ERROR), HANG_MS, ERR(NO_ERROR), HANG_MS,
+							     ERR(NO_ERROR), HANG_MS, ERR(NO_ERROR), HANG_MS);
 		began = clock_monotonic_ms();
 		leaks_do_not_matter();
 		hang->status = publish_by(&r, &job, 1, &hang->fault);
@@ -472,7 +474,7 @@ static void test_no_answer_ends_in_time(void **state)
 
 		pthread_join(hang->thread, NULL);
 		if (hang->status == 0 || !(hang->fault.kind == FAULT_REBUILD || (hang->fault.kind == FAULT_ABORT && hang->spent)) ||
-		    hang->renewed < 0 || hang->published < 0 || hang->publish_ms > 12000 || hang->renew_ms > 3000) {
+		    hang->renewed < 0 || hang->published < 0 || hang->publish_ms > HANG_MS / 2 || hang->renew_ms > HANG_MS / 2) {
 			print_error("%s: status %d, %s: %s; spent %d, %" PRId64 " ms, renewed %d in %" PRId64 " ms, published %d\n", hang->what,
 				    hang->status, fault_kind_name(hang->fault.kind), hang->fault.msg, hang->spent, hang->publish_ms,
 				    hang->renewed, hang->renew_ms, hang->published);

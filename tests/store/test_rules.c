@@ -378,7 +378,6 @@ static const char *many_leads(int first, int last)
 static void test_huge_audiences(void **state)
 {
 	struct job *jobs[6];
-	int64_t start_ms;
 
 	(void)state;
 	run_sql("INSERT INTO leads (account_group_id, id) SELECT '" AG "', 'big_' || to_char(n, 'FM00000') FROM generate_series(1, 60000) n");
@@ -397,9 +396,7 @@ static void test_huge_audiences(void **state)
 	jobs[3] = COMMAND(.audience = "big_folder"); /* 59,000 different ones */
 	jobs[4] = COMMAND(.audience = "same_folder"); /* 60,000 rows, 30,000 leads */
 	jobs[5] = COMMAND(.audience = "big", .leads = many_leads(45001, 45010));
-	start_ms = clock_monotonic_ms();
-	execute_all(jobs, COUNT(jobs));
-	assert_true(clock_monotonic_ms() - start_ms < 10000);
+	execute_all(jobs, COUNT(jobs)); /* a quadratic plan runs into the fixture's statement_timeout */
 	assert_refused(jobs[0], "audience_too_large", "audience big has more than 50000 leads; name the leads in leadIds");
 	assert_created(jobs[1]);
 	assert_int_equal(jobs[1]->result.campaign->selected_lead_count, LEADS_CAP);
@@ -415,13 +412,10 @@ static void test_ten_thousand_lead_ids(void **state)
 	struct job *good = COMMAND(.audience = "big", .leads = many_leads(50001, 60000)),
 		   *folder = COMMAND(.audience = "big_folder", .leads = many_leads(25001, 35000)),
 		   *bad = COMMAND(.audience = "half_1", .leads = many_leads(29996, 39995));
-	int64_t start_ms;
 
 	(void)state;
-	run_sql("ANALYZE"); /* plans change; none may become quadratic */
-	start_ms = clock_monotonic_ms();
+	run_sql("ANALYZE"); /* plans change; a quadratic one runs into the fixture's statement_timeout */
 	EXECUTE(good, folder, bad);
-	assert_true(clock_monotonic_ms() - start_ms < 5000);
 	assert_created(good);
 	assert_int_equal(good->result.campaign->selected_lead_count, 10000);
 	assert_created(folder);

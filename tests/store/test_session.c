@@ -97,7 +97,7 @@ static void test_silent_hosts(void **state)
 		session = session_new(&settings, &impatient);
 		assert_int_equal(session_connect(session, &fault), -1);
 		assert_fault(&fault, FAULT_WAIT, "");
-		assert_in_range(clock_monotonic_ms() - start_ms, 400, 1500);
+		assert_in_range(clock_monotonic_ms() - start_ms, 400, 10000);
 		session_free(session);
 		/* It does not hide the host behind it. */
 		settings.database = arena_printf(fx.arena, "host=127.0.0.1,%s port=%d,%s dbname=%s user=%s password=" PASSWORD,
@@ -106,7 +106,7 @@ static void test_silent_hosts(void **state)
 		start_ms = clock_monotonic_ms();
 		if (session_connect(session, &fault) < 0)
 			fail_msg("%s", fault.msg);
-		assert_in_range(clock_monotonic_ms() - start_ms, 400, 2500);
+		assert_in_range(clock_monotonic_ms() - start_ms, 400, 10000);
 		session_free(session);
 		close_silent_host(&host);
 	}

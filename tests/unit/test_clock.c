@@ -71,13 +71,12 @@ static void sleeps_as_long_as_asked(void **state)
 	clock_sleep_ms(0);
 	clock_sleep_us(-1);
 	clock_sleep_us(0);
-	assert_in_range(clock_monotonic_ms() - start, 0, 4000);
 	start = clock_monotonic_ms();
 	clock_sleep_ms(20);
 	assert_true(clock_monotonic_ms() - start >= 19);
 	start = clock_monotonic_us();
 	clock_sleep_us(1500);
-	assert_in_range(clock_monotonic_us() - start, 1500, 1000000);
+	assert_true(clock_monotonic_us() - start >= 1500);
 	assert_true(clock_wall_ms() > 1700000000000);
 }
 
