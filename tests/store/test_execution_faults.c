@@ -106,7 +106,7 @@ static void test_lock_timeout_is_tried_again(void **state)
 	assert_created(execute_one(job));
 }
 
-/* What happens while the store waits, once pg_stat_activity shows that its backend waits for wait_event_type. */
+/* What a session's waiter does once pg_stat_activity shows that the session's backend waits for wait_event_type. */
 struct script {
 	const char *wait_event_type; /* NULL: not yet armed, or done */
 	PGconn *conn;
@@ -119,8 +119,8 @@ static int wait_with_script(void *arg, int fd, short events, int timeout_ms)
 	struct script *script = arg;
 
 	if (script->wait_event_type &&
-	    ask("SELECT 1 FROM pg_stat_activity WHERE application_name = 'store-test' AND state = 'active' AND wait_event_type = '%s'",
-		script->wait_event_type)[0] != '\0') {
+	    ask("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'store-test' "
+		"AND state = 'active' AND wait_event_type = '%s'", script->wait_event_type)[0] != '\0') {
 		script->wait_event_type = NULL;
 		if (script->stop)
 			return -1;
@@ -217,7 +217,8 @@ static void test_backend_killed_in_mid_commit(void **state)
 {
 	PGconn *killer = connect_to(fx.super);
 	struct script script = { .conn = killer, .sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-							"WHERE wait_event = 'PgSleep' AND application_name = 'store-test'" };
+							"WHERE datname = current_database() AND wait_event = 'PgSleep' "
+							"AND application_name = 'store-test'" };
 	struct session *session = open_scripted_session(&script, 400);
 	struct job *job = COMMAND();
 	struct fault fault;
@@ -269,7 +270,8 @@ static void test_stopping_the_wait(void **state)
 	PQfinish(holder);
 	session_free(session);
 	/* The server notices that the client is gone while its statement waits, or it would run late. */
-	for (int i = 0; i < 100 && ask("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND application_name = 'store-test'")[0]; i++)
+	for (int i = 0; i < 100 && ask("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+				       "AND application_name = 'store-test'")[0]; i++)
 		clock_sleep_ms(50);
 	claim_again();
 }

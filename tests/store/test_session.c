@@ -110,7 +110,9 @@ static void test_silent_hosts(void **state)
 		session_free(session);
 		close_silent_host(&host);
 	}
-}/* ---- what the login may not do ---- */
+}
+
+/* ---- what the login may not do ---- */
 
 static void test_least_privilege(void **state)
 {
