@@ -296,6 +296,24 @@ static void test_probe_writes_nothing(void **state)
 	fx.partition.start_offset = 100;
 }
 
+/* Explaining a command needs no partition: a session that has claimed none, and a fence of no partitions. */
+static void test_probe_without_a_partition(void **state)
+{
+	struct session *session = open_session("", NULL);
+	struct fence none = { "", "", NULL, 0 };
+	struct job *good = COMMAND(), *bad = COMMAND(.campaign = "none"), *jobs[] = { good, bad };
+	struct fault fault;
+
+	(void)state;
+	assert_int_equal(execute(session, &none, jobs, 2, EXECUTION_ROLLBACK, fx.arena, &fault), 0);
+	assert_created(good);
+	assert_not_written(good);
+	assert_refused(bad, "campaign_not_found", NULL);
+	assert_true(good->result.processed_at_ms > 0);
+	session_free(session);
+	assert_created(execute_one(good)); /* the owner's epoch still holds */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +328,7 @@ int main(void)
 		STORE_TEST(test_doubtful_commit_is_looked_at_again),
 		STORE_TEST(test_stopping_the_wait),
 		STORE_TEST(test_probe_writes_nothing),
+		STORE_TEST(test_probe_without_a_partition),
 	};
 
 	return run_store_tests("execution_faults", tests, COUNT(tests));
