@@ -257,16 +257,18 @@ static int find_resume_orders(struct takeover *takeover, int64_t now_ms, struct 
 {
 	struct assignment *assignment = takeover->assignment;
 	int32_t *ids = arena_array(takeover->arena, assignment->count, sizeof *ids);
-	int orders;
+	int64_t orders;
 
 	assignment_orders_checked(assignment, now_ms);
 	for (size_t i = 0; i < assignment->count; i++)
 		ids[i] = assignment->partitions[i].id;
 	wait_begin(takeover->wait, true, now_ms);
-	orders = ownership_count_orders(takeover->session, assignment->cluster_id, assignment->topic, ids, assignment->count, fault);
+	if (ownership_count_orders(takeover->session, assignment->cluster_id, assignment->topic, ids, assignment->count, &orders,
+				   fault) < 0)
+		return -1;
 	if (orders > 0)
 		start_over(takeover);
-	return orders < 0 ? -1 : 0;
+	return 0;
 }
 
 /* Only a person may decide that records are skipped. */

@@ -106,7 +106,7 @@ static void test_lock_timeout_is_tried_again(void **state)
 	assert_created(execute_one(job));
 }
 
-/* What happens while the store waits, once pg_stat_activity shows that its backend waits for wait_event_type. */
+/* What a session's waiter does once pg_stat_activity shows that the session's backend waits for wait_event_type. */
 struct script {
 	const char *wait_event_type; /* NULL: not yet armed, or done */
 	PGconn *conn;
@@ -119,8 +119,8 @@ static int wait_with_script(void *arg, int fd, short events, int timeout_ms)
 	struct script *script = arg;
 
 	if (script->wait_event_type &&
-	    ask("SELECT 1 FROM pg_stat_activity WHERE application_name = 'store-test' AND state = 'active' AND wait_event_type = '%s'",
-		script->wait_event_type)[0] != '\0') {
+	    ask("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'store-test' "
+		"AND state = 'active' AND wait_event_type = '%s'", script->wait_event_type)[0] != '\0') {
 		script->wait_event_type = NULL;
 		if (script->stop)
 			return -1;
@@ -217,7 +217,8 @@ static void test_backend_killed_in_mid_commit(void **state)
 {
 	PGconn *killer = connect_to(fx.super);
 	struct script script = { .conn = killer, .sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-							"WHERE wait_event = 'PgSleep' AND application_name = 'store-test'" };
+							"WHERE datname = current_database() AND wait_event = 'PgSleep' "
+							"AND application_name = 'store-test'" };
 	struct session *session = open_scripted_session(&script, 400);
 	struct job *job = COMMAND();
 	struct fault fault;
@@ -269,7 +270,8 @@ static void test_stopping_the_wait(void **state)
 	PQfinish(holder);
 	session_free(session);
 	/* The server notices that the client is gone while its statement waits, or it would run late. */
-	for (int i = 0; i < 100 && ask("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND application_name = 'store-test'")[0]; i++)
+	for (int i = 0; i < 100 && ask("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+				       "AND application_name = 'store-test'")[0]; i++)
 		clock_sleep_ms(50);
 	claim_again();
 }
@@ -294,6 +296,24 @@ static void test_probe_writes_nothing(void **state)
 	fx.partition.start_offset = 100;
 }
 
+/* Explaining a command needs no partition: a session that has claimed none, and a fence of no partitions. */
+static void test_probe_without_a_partition(void **state)
+{
+	struct session *session = open_session("", NULL);
+	struct fence none = { "", "", NULL, 0 };
+	struct job *good = COMMAND(), *bad = COMMAND(.campaign = "none"), *jobs[] = { good, bad };
+	struct fault fault;
+
+	(void)state;
+	assert_int_equal(execute(session, &none, jobs, 2, EXECUTION_ROLLBACK, fx.arena, &fault), 0);
+	assert_created(good);
+	assert_not_written(good);
+	assert_refused(bad, "campaign_not_found", NULL);
+	assert_true(good->result.processed_at_ms > 0);
+	session_free(session);
+	assert_created(execute_one(good)); /* the owner's epoch still holds */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,6 +328,7 @@ int main(void)
 		STORE_TEST(test_doubtful_commit_is_looked_at_again),
 		STORE_TEST(test_stopping_the_wait),
 		STORE_TEST(test_probe_writes_nothing),
+		STORE_TEST(test_probe_without_a_partition),
 	};
 
 	return run_store_tests("execution_faults", tests, COUNT(tests));

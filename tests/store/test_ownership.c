@@ -172,6 +172,16 @@ static void test_a_claim_in_flight_stops_the_batch(void **state)
 	reconnect();
 }
 
+static int64_t count_orders(const int32_t *partitions, size_t n)
+{
+	struct fault fault;
+	int64_t orders;
+
+	if (ownership_count_orders(fx.session, "cluster", "commands", partitions, n, &orders, &fault) < 0)
+		fail_msg("%s", fault.msg);
+	return orders;
+}
+
 static void test_orders_to_resume(void **state)
 {
 	struct session *other = open_session("other-group", NULL);
@@ -180,13 +190,13 @@ static void test_orders_to_resume(void **state)
 	struct fault fault;
 
 	(void)state;
-	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 0);
+	assert_int_equal(count_orders(partitions, 3), 0);
 	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 20, RESUME_EARLIEST, "ann@desk", &fault), 0);
-	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 1);
+	assert_int_equal(count_orders(partitions, 3), 1);
 	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", &claim, 1, &fault), 0);
 	assert_int_equal(claim.resume_from, RESUME_EARLIEST);
 	assert_int_equal(ownership_resumed(fx.session, "cluster", "commands", &claim, 17, &fault), 0);
-	assert_int_equal(ownership_count_orders(fx.session, "cluster", "commands", partitions, 3, &fault), 0);
+	assert_int_equal(count_orders(partitions, 3), 0);
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 20"), "17");
 	/* It passes to whoever ordered, fences the owner at once, and is recorded. */
 	assert_int_equal(ownership_order_resume(other, "cluster", "commands", 20, 4711, "bob", &fault), 0);

@@ -21,6 +21,25 @@ static void test_lost_connection(void **state)
 	assert_not_written(job);
 }
 
+/* A statement in a transaction of its own fails if its COMMIT is in doubt, and leaves no rows to be freed. */
+static void test_doubtful_statement_has_no_rows(void **state)
+{
+	struct pg_result *rows;
+	struct fault fault;
+
+	(void)state;
+	run_sql("CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS "
+		"'BEGIN RAISE WARNING ''might not have been replicated''; RETURN NULL; END'");
+	run_sql("CREATE TRIGGER warn AFTER UPDATE ON partition_owner FOR EACH ROW EXECUTE FUNCTION warn()");
+	ownership_add_fence(fx.session, &fx.fence);
+	assert_int_equal(session_run_one(fx.session, "fence", &rows, &fault), -1);
+	assert_fault(&fault, FAULT_WAIT, "");
+	assert_null(rows);
+	assert_false(session_connected(fx.session));
+	run_sql("DROP FUNCTION warn CASCADE");
+	reconnect();
+}
+
 static void test_server_not_there(void **state)
 {
 	struct session_settings settings = settings_of("group");
@@ -110,7 +129,9 @@ static void test_silent_hosts(void **state)
 		session_free(session);
 		close_silent_host(&host);
 	}
-}/* ---- what the login may not do ---- */
+}
+
+/* ---- what the login may not do ---- */
 
 static void test_least_privilege(void **state)
 {
@@ -139,6 +160,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_lost_connection),
+		STORE_TEST(test_doubtful_statement_has_no_rows),
 		STORE_TEST(test_server_not_there),
 		STORE_TEST(test_silent_hosts),
 		STORE_TEST(test_least_privilege),

@@ -190,7 +190,8 @@ struct host {
 };
 
 /* host: the only one to connect to; NULL: all of them, as libpq does it. */
-static void start_connecting(struct connection *connection, const char *database, const char *application, const struct host *host)
+static void start_connecting(struct connection *connection, const char *database, const char *application,
+			     const struct host *host)
 {
 	const char *primary = getenv("PGTARGETSESSIONATTRS") ? NULL : "read-write";
 	/* Keywords before dbname are defaults, which a conninfo in dbname overrides. Keywords behind dbname override that
@@ -279,7 +280,8 @@ static int poll_connection(struct connection *connection, int timeout_ms, bool *
 
 /* libpq goes on to the next host when one refuses, but waits for ever for a silent one. When the time is over, each host is
  * tried alone, from the last: the hosts behind the silent one have not been tried. */
-static int try_hosts(struct connection *connection, const char *database, const char *application, int timeout_ms, struct fault *fault)
+static int try_hosts(struct connection *connection, const char *database, const char *application, int timeout_ms,
+		     struct fault *fault)
 {
 	struct host hosts[HOSTS_MAX];
 	size_t count;
@@ -299,7 +301,8 @@ static int try_hosts(struct connection *connection, const char *database, const 
 	return -1;
 }
 
-int connection_connect(struct connection *connection, const char *database, const char *application, int timeout_ms, struct fault *fault)
+int connection_connect(struct connection *connection, const char *database, const char *application, int timeout_ms,
+		       struct fault *fault)
 {
 	connection_close(connection);
 	connection->doubtful = false;

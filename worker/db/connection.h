@@ -32,7 +32,8 @@ void connection_close(struct connection *connection);
  * tried for timeout_ms again. database: as in struct session_settings. Keep-alive and time-out settings that it does not give
  * get defaults that detect a dead peer within seconds, and target_session_attrs is read-write. FAULT_FATAL: database is
  * neither a conninfo nor a URI. */
-int connection_connect(struct connection *connection, const char *database, const char *application, int timeout_ms, struct fault *fault) MUST_CHECK;
+int connection_connect(struct connection *connection, const char *database, const char *application, int timeout_ms,
+		       struct fault *fault) MUST_CHECK;
 int connection_server_version(const struct connection *connection); /* 150020: 15.20 */
 
 /* Runs statements without parameters (simple protocol, outside a pipeline); their rows, if any, are dropped. */
@@ -42,7 +43,8 @@ int connection_ask(struct connection *connection, const char *sql, char *buf, si
 int connection_prepare(struct connection *connection, const char *name, const char *sql, struct fault *fault) MUST_CHECK;
 
 /* Queues a prepared statement (NULL: the text sql, without parameters) and tries to write it. Does not wait. */
-int connection_send(struct connection *connection, const char *prepared, const char *sql, const struct params *params, struct fault *fault) MUST_CHECK;
+int connection_send(struct connection *connection, const char *prepared, const char *sql, const struct params *params,
+		    struct fault *fault) MUST_CHECK;
 /* Writes the queue out and asks the server for its answers so far, without ending the pipeline. */
 int connection_flush(struct connection *connection, struct fault *fault) MUST_CHECK;
 /* Writes the queue out and ends the pipeline: the answers may now be received. Waits for the socket at most timeout_ms (-1:

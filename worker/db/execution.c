@@ -69,12 +69,12 @@ enum fault_kind execution_classify(const char *sqlstate)
 		const char *prefix;
 		enum fault_kind kind;
 	} kinds[] = {
-		{ OWNERSHIP_FENCED, FAULT_FENCED },                                              /* partition_fence() */
-		{ "CD002", FAULT_RETRY },                                                       /* raise_lost_race() */
-		{ "55P03", FAULT_RETRY },                                                       /* lock_not_available */
-		{ "57014", FAULT_RETRY },                                                       /* query_canceled: a timeout */
-		{ "40003", FAULT_WAIT },                                                        /* statement_completion_unknown */
-		{ "40", FAULT_RETRY },                                                          /* deadlock, serialization */
+		{ OWNERSHIP_FENCED, FAULT_FENCED }, /* partition_fence() */
+		{ "CD002", FAULT_RETRY },           /* raise_lost_race() */
+		{ "55P03", FAULT_RETRY },           /* lock_not_available */
+		{ "57014", FAULT_RETRY },           /* query_canceled: a timeout */
+		{ "40003", FAULT_WAIT },            /* statement_completion_unknown */
+		{ "40", FAULT_RETRY },              /* deadlock, serialization */
 		{ "22", FAULT_REJECT }, { "23", FAULT_REJECT }, { "54", FAULT_REJECT }, { "P0001", FAULT_REJECT },
 	};
 
@@ -201,7 +201,7 @@ static void read_results(const struct execution *execution, struct job **jobs, s
 }
 
 void execution_send(struct execution *execution, const struct fence *fence, struct job **jobs, size_t n, enum execution_end end,
-		struct arena *arena)
+		    struct arena *arena)
 {
 	struct session *session = execution->session;
 

@@ -45,12 +45,16 @@ enum execution_end {
  *
  * In two halves, between which PostgreSQL works alone, and nothing else may be asked of the session: execution_send says what is
  * to be done (jobs and their commands stay as they are until then) and waits no longer than its bytes take to be written;
- * what fails is told by execution_receive, with the same jobs. */
+ * what fails is told by execution_receive, with the same jobs.
+ *
+ * A program that owns no partition may explain commands: EXECUTION_ROLLBACK with a fence of no partitions. */
 void execution_send(struct execution *execution, const struct fence *fence, struct job **jobs, size_t n, enum execution_end end,
-		struct arena *arena);
-int execution_receive(struct execution *execution, struct job **jobs, size_t n, struct arena *arena, struct fault *fault) MUST_CHECK;
+		    struct arena *arena);
+int execution_receive(struct execution *execution, struct job **jobs, size_t n, struct arena *arena,
+		      struct fault *fault) MUST_CHECK;
 
-/* Whether this very command's work is there, also where it was undone since. Waits for no row's lock. Any failure is FAULT_WAIT. */
+/* Whether this very command's work is there, also where it was undone since. Waits for no row's lock. Every failure
+ * is a FAULT_WAIT. */
 int execution_find_written(struct execution *execution, const struct job *job, bool *found, struct fault *fault) MUST_CHECK;
 
 /* Which kind an SQLSTATE is when the statement raised it. Exposed for its test. */

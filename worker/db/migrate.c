@@ -46,13 +46,15 @@ static int apply(struct connection *connection, const struct migration *migratio
 		return -1;
 	if (already)
 		return connection_run(connection, "ROLLBACK", fault);
-	if (connection_run(connection, migration->sql, fault) < 0 || record(connection, migration, fault) < 0 || connection_run(connection, "COMMIT", fault) < 0)
+	if (connection_run(connection, migration->sql, fault) < 0 || record(connection, migration, fault) < 0 ||
+	    connection_run(connection, "COMMIT", fault) < 0)
 		return -1;
 	*applied = true;
 	return 0;
 }
 
-static int apply_missing(struct connection *connection, void (*print)(void *arg, const char *line), void *arg, struct fault *fault)
+static int apply_missing(struct connection *connection, void (*print)(void *arg, const char *line), void *arg,
+			 struct fault *fault)
 {
 	char line[256];
 	bool any = false, applied;

@@ -99,7 +99,7 @@ static void unblock_claim(struct session *session, const char *cluster_id, const
 }
 
 int ownership_claim(struct session *session, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
-		struct fault *fault)
+		    struct fault *fault)
 {
 	struct pg_result *rows = NULL, *others = NULL;
 	int done = -1;
@@ -136,7 +136,7 @@ out:
 }
 
 int ownership_resumed(struct session *session, const char *cluster_id, const char *topic, const struct claim *claim, int64_t offset,
-		  struct fault *fault)
+		      struct fault *fault)
 {
 	struct params *params = owner_params(session, cluster_id, topic);
 	struct pg_result *result;
@@ -147,10 +147,8 @@ int ownership_resumed(struct session *session, const char *cluster_id, const cha
 	params_add_int4(params, claim->partition);
 	params_add_int8(params, claim->epoch);
 	params_add_int8(params, offset);
-	if (session_run_one(session, "resumed", &result, fault) < 0) {
-		rows_free(result);
+	if (session_run_one(session, "resumed", &result, fault) < 0)
 		return -1;
-	}
 	rows = rows_count(result);
 	rows_free(result);
 	if (rows == 0)
@@ -159,11 +157,10 @@ int ownership_resumed(struct session *session, const char *cluster_id, const cha
 }
 
 int ownership_count_orders(struct session *session, const char *cluster_id, const char *topic, const int32_t *partitions, size_t n,
-			struct fault *fault)
+			   int64_t *orders, struct fault *fault)
 {
 	struct params *params = owner_params(session, cluster_id, topic);
 	struct pg_result *result;
-	int orders = -1;
 
 	if (!connection_is_open(session->connection))
 		return session_not_connected(fault);
@@ -171,14 +168,15 @@ int ownership_count_orders(struct session *session, const char *cluster_id, cons
 	for (size_t i = 0; i < n; i++)
 		params_array_int4(params, partitions[i]);
 	params_array_end(params);
-	if (session_run_one(session, "orders", &result, fault) == 0)
-		orders = (int)rows_int8(result, 0, 0);
+	if (session_run_one(session, "orders", &result, fault) < 0)
+		return -1;
+	*orders = rows_int8(result, 0, 0);
 	rows_free(result);
-	return orders;
+	return 0;
 }
 
 int ownership_order_resume(struct session *session, const char *cluster_id, const char *topic, int32_t partition, int64_t from,
-		       const char *who, struct fault *fault)
+			   const char *who, struct fault *fault)
 {
 	struct params *params = &session->params;
 	struct pg_result *result;

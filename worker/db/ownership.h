@@ -29,21 +29,21 @@ struct claim {
 /* Claims all n partitions in one READ COMMITTED transaction of its own: epoch = epoch + 1 (rules 1 and 3 of the fence).
  * FAULT_RETRY: a row stayed locked for lock_timeout_ms. */
 int ownership_claim(struct session *session, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
-		struct fault *fault) MUST_CHECK;
+		    struct fault *fault) MUST_CHECK;
 
 /* Clears the order to resume and sets confirmed_offset, after offset has been committed to the group. FAULT_FENCED: the epoch
  * is not ours any more. */
 int ownership_resumed(struct session *session, const char *cluster_id, const char *topic, const struct claim *claim, int64_t offset,
-		  struct fault *fault) MUST_CHECK;
+		      struct fault *fault) MUST_CHECK;
 
-/* Counts the orders to resume that wait for these partitions. -1 with a fault. */
+/* Counts the orders to resume that wait for these partitions. */
 int ownership_count_orders(struct session *session, const char *cluster_id, const char *topic, const int32_t *partitions, size_t n,
-			struct fault *fault) MUST_CHECK;
+			   int64_t *orders, struct fault *fault) MUST_CHECK;
 
 /* Records an order to resume (campaign-worker resume) from an offset or RESUME_EARLIEST. The partition passes to this group.
  * The row is created if there is none. who: the person, for partition_resumes. */
 int ownership_order_resume(struct session *session, const char *cluster_id, const char *topic, int32_t partition, int64_t from,
-		       const char *who, struct fault *fault) MUST_CHECK;
+			   const char *who, struct fault *fault) MUST_CHECK;
 
 /* The fence of one batch: for each of its partitions our epoch and the offset of the batch's first record. */
 struct fence {

@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-
 enum param_type { PARAM_BOOL = 16, PARAM_INT4 = 23, PARAM_INT8 = 20, PARAM_TEXT = 25, PARAM_BYTEA = 17 }; /* OIDs of pg_type */
 
 /* Parameters of one statement, in one buffer. params_reset keeps its memory for the next statement. */

@@ -123,12 +123,15 @@ static int prepare_statements(struct session *session, struct fault *fault)
 
 int session_connect(struct session *session, struct fault *fault)
 {
-	if (connection_connect(session->connection, session->settings.database, session->settings.application, session->settings.connect_timeout_ms, fault) < 0)
+	const struct session_settings *s = &session->settings;
+	struct connection *connection = session->connection;
+
+	if (connection_connect(connection, s->database, s->application, s->connect_timeout_ms, fault) < 0)
 		return -1;
-	if (guarantees_check(session->connection, fault) == 0 && set_up_session(session, fault) == 0 && check_session(session, fault) == 0 &&
-	    guarantees_check_migrations(session->connection, fault) == 0 && prepare_statements(session, fault) == 0)
+	if (guarantees_check(connection, fault) == 0 && set_up_session(session, fault) == 0 && check_session(session, fault) == 0 &&
+	    guarantees_check_migrations(connection, fault) == 0 && prepare_statements(session, fault) == 0)
 		return 0;
-	connection_close(session->connection);
+	connection_close(connection);
 	return -1;
 }
 
@@ -141,13 +144,15 @@ int session_not_connected(struct fault *fault)
 
 int session_run_one(struct session *session, const char *prepared, struct pg_result **rows, struct fault *fault)
 {
+	struct connection *connection = session->connection;
+
 	*rows = NULL;
-	(void)connection_commit_was_doubtful(session->connection);
-	if (connection_send(session->connection, prepared, NULL, &session->params, fault) < 0 || connection_sync(session->connection, -1, fault) < 0 ||
-	    connection_receive(session->connection, rows, fault) < 0 || connection_finish(session->connection, fault) < 0) {
-		rows_free(*rows);
-		*rows = NULL;
-		return session_give_up(session, fault);
-	}
-	return session_confirm_commit(session, fault);
+	(void)connection_commit_was_doubtful(connection);
+	if (connection_send(connection, prepared, NULL, &session->params, fault) == 0 &&
+	    connection_sync(connection, -1, fault) == 0 && connection_receive(connection, rows, fault) == 0 &&
+	    connection_finish(connection, fault) == 0 && session_confirm_commit(session, fault) == 0)
+		return 0;
+	rows_free(*rows);
+	*rows = NULL;
+	return session_give_up(session, fault);
 }
