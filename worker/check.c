@@ -106,8 +106,9 @@ static void check_kafka(struct findings *findings, const struct config *config)
 	check_transactions(findings, config);
 }
 
-static void check_database(struct findings *findings, const struct config *config)
+static void check_database(struct findings *findings, const struct config *config, const struct operation *operation)
 {
+	const struct rights_needed needed = { operation->rights, operation->functions };
 	const struct session_settings settings = {
 		.database = config->database,
 		.application = "campaign-worker check",
@@ -120,7 +121,7 @@ static void check_database(struct findings *findings, const struct config *confi
 	};
 	struct fault fault;
 
-	if (rights_report(&settings, findings, &fault) < 0)
+	if (rights_report(&settings, &needed, findings, &fault) < 0)
 		findings_add(findings, true, "PostgreSQL: %s", fault.msg);
 }
 
@@ -128,5 +129,5 @@ void check_run(const struct config *config, const struct operation *operation, s
 {
 	check_schemas(findings, config, operation);
 	check_kafka(findings, config);
-	check_database(findings, config);
+	check_database(findings, config, operation);
 }

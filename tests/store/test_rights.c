@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "worker/db/rights.h"
+#include "worker/duplicate.h"
 #include "worker/sql/sql.h"
 
 /* ---- check ---- */
@@ -28,10 +29,11 @@ static struct found check_store(const char *database)
 	struct session_settings settings = settings_of("group");
 	struct found found = { 0 };
 	struct findings findings = { find, &found, 0 };
+	const struct rights_needed needed = { duplicate_operation.rights, duplicate_operation.functions };
 	struct fault fault;
 
 	settings.database = database;
-	if (rights_report(&settings, &findings, &fault) < 0)
+	if (rights_report(&settings, &needed, &findings, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	return found;
 }

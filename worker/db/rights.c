@@ -6,23 +6,9 @@
 #include "worker/db/guarantees.h"
 #include "worker/sql/sql.h"
 
-/* The rights that the statements need; the role campaign_worker has them (schemas/sql). */
-static const struct right {
-	const char *privilege, *table, *columns;
-} rights[] = {
+/* What every operation needs. The role campaign_worker has it (schemas/sql). */
+static const struct right rights[] = {
 	{ "SELECT", "schema_migrations", "version" },
-	{ "SELECT", "api_keys", "key_digest, public_id, permissions, revoked_at" },
-	{ "SELECT", "api_key_account_groups", "account_group_id, key_digest, rate_interval_us, rate_burst, rate_tat_us, rate_at_us" },
-	{ "UPDATE", "api_key_account_groups", "rate_tat_us, rate_at_us" },
-	{ "SELECT", "campaigns", "account_group_id, id, name, description, status, selected_lead_count, "
-		    "include_conversation_history, auto_cancel_on_message_received, outreach_language, workflow, trace_id, "
-		    "command_digest, created_at, updated_at, started_at, rate_limited_until, deleted_at" },
-	{ "INSERT", "campaigns", "account_group_id, id, name, description, status, selected_lead_count, selected_leads, "
-		    "include_conversation_history, auto_cancel_on_message_received, outreach_language, workflow, "
-		    "source_campaign_id, trace_id, command_digest, created_by_key, created_at, updated_at" },
-	{ "SELECT", "audiences", "account_group_id, id, kind, parent_id, ready, lead_count" },
-	{ "SELECT", "audience_leads", "account_group_id, audience_id, lead_id" },
-	{ "SELECT", "campaign_leads", "account_group_id, campaign_id, lead_id, state" },
 	{ "SELECT", "partition_owner", "cluster_id, topic, partition, group_id, epoch, transactional_id, "
 		    "previous_transactional_id, confirmed_offset, resume_from" },
 	{ "INSERT", "partition_owner", "cluster_id, topic, partition, group_id, epoch, transactional_id, resume_from" },
@@ -30,13 +16,10 @@ static const struct right {
 		    "resume_from, claimed_at" },
 	{ "INSERT", "partition_resumes", "cluster_id, topic, partition, group_id, previous_group_id, "
 		    "previous_confirmed_offset, resume_from, ordered_by" },
+	{ NULL, NULL, NULL },
 };
 
-static const char *const functions[] = {
-	"partition_fence(text, text, text, integer[], bigint[], bigint[])",
-	"raise_lost_race()",
-	"rate_limit_tat(bigint, bigint, bigint, bigint)",
-};
+static const char *const functions[] = { "partition_fence(text, text, text, integer[], bigint[], bigint[])", NULL };
 
 struct report {
 	struct connection *connection;
@@ -116,31 +99,48 @@ static int report_lacking(struct report *report, const char *sql, bool *all, str
 	return 0;
 }
 
-static int report_rights(struct report *report, struct fault *fault)
+static int report_tables(struct report *report, const struct right *right, bool *all, struct fault *fault)
 {
 	char sql[1024];
-	bool all = true;
 
-	for (size_t i = 0; i < sizeof rights / sizeof rights[0]; i++) {
+	for (; right && right->privilege; right++) {
 		snprintf(sql, sizeof sql,
 			 "SELECT '%s on %s (column ' || string_agg(c, ', ') || ')' FROM unnest(string_to_array('%s', ', ')) AS c "
-			 "WHERE NOT has_column_privilege('public.%s', c, '%s')", rights[i].privilege, rights[i].table,
-			 rights[i].columns, rights[i].table, rights[i].privilege);
-		if (report_lacking(report, sql, &all, fault) < 0)
+			 "WHERE NOT has_column_privilege('public.%s', c, '%s')", right->privilege, right->table, right->columns,
+			 right->table, right->privilege);
+		if (report_lacking(report, sql, all, fault) < 0)
 			return -1;
 	}
-	for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-		snprintf(sql, sizeof sql, "SELECT 'EXECUTE on %s' WHERE NOT has_function_privilege('public.%s', 'EXECUTE')",
-			 functions[i], functions[i]);
-		if (report_lacking(report, sql, &all, fault) < 0)
+	return 0;
+}
+
+static int report_functions(struct report *report, const char *const *function, bool *all, struct fault *fault)
+{
+	char sql[512];
+
+	for (; function && *function; function++) {
+		snprintf(sql, sizeof sql, "SELECT 'EXECUTE on %s' WHERE NOT has_function_privilege('public.%s', 'EXECUTE')", *function,
+			 *function);
+		if (report_lacking(report, sql, all, fault) < 0)
 			return -1;
 	}
+	return 0;
+}
+
+static int report_rights(struct report *report, const struct rights_needed *needed, struct fault *fault)
+{
+	bool all = true;
+
+	if (report_tables(report, rights, &all, fault) < 0 || report_tables(report, needed->rights, &all, fault) < 0 ||
+	    report_functions(report, functions, &all, fault) < 0 || report_functions(report, needed->functions, &all, fault) < 0)
+		return -1;
 	if (all)
 		findings_add(report->findings, false, "the user has the rights that the worker needs");
 	return 0;
 }
 
-int rights_report(const struct session_settings *settings, struct findings *findings, struct fault *fault)
+int rights_report(const struct session_settings *settings, const struct rights_needed *needed, struct findings *findings,
+		  struct fault *fault)
 {
 	struct waiter waiter = { connection_wait_blocking, NULL };
 	struct report report = { connection_new(&waiter), findings };
@@ -150,7 +150,7 @@ int rights_report(const struct session_settings *settings, struct findings *find
 	if (connection_connect(report.connection, settings->database, settings->application, settings->connect_timeout_ms, fault) == 0 &&
 	    report_server(&report, fault) == 0 && report_guarantees(&report, fault) == 0 &&
 	    report_migrations(&report, &complete, fault) == 0)
-		done = complete ? report_rights(&report, fault) : 0;
+		done = complete ? report_rights(&report, needed, fault) : 0;
 	connection_free(report.connection);
 	return done;
 }

@@ -12,6 +12,11 @@ struct migration {
 extern const struct migration migrations[];
 extern const size_t migration_count;
 
+/* What a statement needs of the login; a privilege of NULL ends a table of them. */
+struct right {
+	const char *privilege, *table, *columns; /* columns: separated by ", " */
+};
+
 extern const char sql_lock[];         /* locks the rate limits of a batch */
 extern const char sql_execute[];      /* the set-based statement */
 extern const char sql_written[];      /* whether a command's draft is there */
