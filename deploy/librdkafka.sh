@@ -53,11 +53,11 @@ mend() {
 	grep -q 'else if (rktp && leader_epoch < rktp->rktp_leader_epoch)' "$file" || die "the source is not the one that was to be mended"
 }
 
-# Without curl, as Debian 12 does.
+# Without curl, as Debian 12 does. configure asks for a C++ compiler, though the C library alone is built: any compiler will do.
 build() {
 	say "building it for this project alone (half a minute; kept in build/downloads/)"
 	(unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS CPPFLAGS LDFLAGS LDLIBS && cd "$new/tree" &&
-		./configure --no-download --prefix="$new/made" --libdir="$new/made/lib" --disable-curl && make -j2 -C src &&
+		CXX="${CC:-cc}" ./configure --no-download --prefix="$new/made" --libdir="$new/made/lib" --disable-curl && make -j2 -C src &&
 		make -C src install) >"$new/log" 2>&1 || {
 		tail -n 30 "$new/log" >&2
 		die "could not be built"
