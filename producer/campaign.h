@@ -67,7 +67,7 @@ struct campaign_options {
 	/* Passing trouble, which the client gets over by itself; NULL: it is not told. Called by librdkafka's threads as well,
 	 * also by several at once. The line is borrowed. */
 	void (*log)(void *log_arg, const struct campaign_log_line *line);
-	void *log_arg;
+	void *log_arg; /* lives until campaign_client_free returns */
 };
 
 struct campaign_client;

@@ -83,9 +83,11 @@ int campaign_client_subscribe(struct campaign_client *client, enum campaign_from
 		fault_set(&fault, FAULT_FATAL, "the client has subscribed before");
 	else if (client->options.results == NULL)
 		fault_set(&fault, FAULT_FATAL, "results: missing");
-	else
-		client->subscription = subscription_new(&client->options, from, time_ms, &fault);
-	return client->subscription ? 0 : error_set(error, &fault);
+	else if (from == CAMPAIGN_FROM_TIME && time_ms < 0)
+		fault_set(&fault, FAULT_FATAL, "time_ms: before the year 1970");
+	else if ((client->subscription = subscription_new(&client->options, from, time_ms, &fault)))
+		return 0;
+	return error_set(error, &fault);
 }
 
 bool campaign_client_caught_up(const struct campaign_client *client)

@@ -29,6 +29,7 @@
 #define LEAVE_CONFIRM_MS 1000
 #define BROKEN_LEAVE_MS 1000 /* a consumer that is given up: its partitions need not wait for the session time-out */
 #define INIT_MS 1000
+#define SCHEMA_PAUSE_MS 1000
 #define CONNECT_MS 5000
 #define ARENA_KEEP ((size_t)4 * 1024 * 1024)
 #define FENCED_LIMIT 10      /* producer fencings within FENCED_WINDOW_MS: somebody else uses our transactional.id */
@@ -187,6 +188,17 @@ size_t lane_partitions(struct lane *lane, struct view_partition *partitions, siz
 	return view_copy(&lane->view, partitions, max);
 }
 
+/* Waits for PostgreSQL's answer, and forgets what is in hand. */
+static void drop_batches(struct lane *lane)
+{
+	executor_abandon(&lane->executor);
+	if (lane->consumer)
+		consumer_release_all(lane->consumer);
+	lane->executed = NULL;
+	for (size_t i = 0; i < BATCHES; i++)
+		batch_clear(&lane->batches[i]);
+}
+
 /* ---- making missing clients ---- */
 
 static void drop_publisher_if_broken(struct lane *lane, const struct fault *fault)
@@ -228,8 +240,9 @@ static int ensure_publisher(struct lane *lane, struct fault *fault)
 static int ensure_consumer(struct lane *lane, struct fault *fault)
 {
 	if (lane->consumer && (lane->rejoin || consumer_is_finished(lane->consumer))) {
+		drop_batches(lane); /* their records are the consumer's */
 		consumer_free(lane->consumer, BROKEN_LEAVE_MS);
-		lane->consumer = NULL;
+		lane->consumer = lane->takeover.consumer = NULL;
 	}
 	lane->rejoin = false;
 	if (lane->consumer)
@@ -309,7 +322,6 @@ static void advance(struct lane *lane, const struct batch *batch)
 		assignment_advance(&lane->assignment, batch->offsets[i].partition, batch->offsets[i].next, now_ms);
 	breaker_published(&lane->executor.breaker);
 	lane->failures = 0;
-	view_renew(&lane->view, &lane->assignment);
 }
 
 static void count_batch(struct lane *lane, const struct batch *batch)
@@ -322,7 +334,7 @@ static void count_batch(struct lane *lane, const struct batch *batch)
 
 		statistics_add(statistics, job->result.success ? COUNT_ACCEPTED : COUNT_REFUSED, job->answerable);
 		statistics_add(statistics, COUNT_DEAD_LETTERS, job->dead_letter);
-		if (job->record.timestamp_ms >= 0)
+		if (job->record.timestamp_ms >= 0 && job->record.timestamp_ms <= now_ms) /* others say nothing of our speed */
 			statistics_observe(statistics, HISTOGRAM_LATENCY, 1000 * (now_ms - job->record.timestamp_ms));
 	}
 	statistics_add(statistics, COUNT_COMMANDS, batch->count);
@@ -413,6 +425,13 @@ static int fill_ahead(struct lane *lane, struct batch *batch, struct fault *faul
 	return 0;
 }
 
+/* The next record cannot be decoded yet: it waits in its place, and what is due goes on. */
+static void wait_for_schema(struct lane *lane, const struct batch *batch)
+{
+	log_error("waiting", batch->fault.msg, "lane", LOG_INT(lane->number));
+	wait_pause(&lane->wait, SCHEMA_PAUSE_MS);
+}
+
 /* While PostgreSQL executes a batch, the one behind it is decoded and, if that is worth it, Kafka commits the one before it.
  * Nothing else is done before the batch's outcome is known (protocol.txt, one batch ahead). A transaction whose answer is
  * larger than the sockets hold keeps its COMMIT, and its locks, waiting until the answer is received. */
@@ -426,10 +445,10 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return -1;
 	if (!sent && (wait_is_stopping(&lane->wait) || batch->count > 0))
 		return 0;
-	if (!sent && batch->fault.kind != FAULT_NONE) {
-		*fault = batch->fault;
+	if (!sent && batch->fault.kind != FAULT_NONE)
+		wait_for_schema(lane, batch);
+	if (!sent && check_assignment(lane, fault) < 0)
 		return -1;
-	}
 	if (!sent)
 		return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
 	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)
@@ -438,16 +457,6 @@ static int run_batches(struct lane *lane, struct fault *fault)
 	lane->executed = batch;
 	lane->batch = other;
 	return 0;
-}
-
-static void drop_batches(struct lane *lane)
-{
-	executor_abandon(&lane->executor);
-	if (lane->consumer)
-		consumer_release_all(lane->consumer);
-	lane->executed = NULL;
-	for (size_t i = 0; i < BATCHES; i++)
-		batch_clear(&lane->batches[i]);
 }
 
 /* With a batch in hand polls only for more of it: records without room are too early, and too many of them pause the
@@ -467,9 +476,10 @@ static int poll_consumer(struct lane *lane, struct fault *fault)
 static int take_over(struct lane *lane, struct fault *fault)
 {
 	const int32_t *ids;
-	size_t n = consumer_partitions(lane->consumer, &ids);
+	size_t n;
 
 	drop_batches(lane);
+	n = consumer_partitions(lane->consumer, &ids);
 	assignment_take(&lane->assignment, consumer_serial(lane->consumer), ids, n);
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_resize(&lane->batches[i], n);
@@ -478,7 +488,6 @@ static int take_over(struct lane *lane, struct fault *fault)
 	if (n > 0)
 		lane->refusals = 0;
 	statistics_add(&lane->statistics, COUNT_TAKEOVERS, 1);
-	view_renew(&lane->view, &lane->assignment);
 	return 0;
 }
 
@@ -569,7 +578,7 @@ static void leave(struct lane *lane)
 		consumer_stop(lane->consumer);
 	}
 	consumer_free(lane->consumer, LEAVE_MS);
-	lane->consumer = NULL;
+	lane->consumer = lane->takeover.consumer = NULL;
 	publisher_free(lane->publisher); /* within the drain budget, which lane_free is not */
 	lane->publisher = NULL;
 }
@@ -582,6 +591,7 @@ int lane_run(struct lane *lane)
 	while (status == 0 && (lane->executed || !wait_is_stopping(&lane->wait))) {
 		if (step(lane, &fault) < 0)
 			status = recover(lane, &fault);
+		view_renew(&lane->view, &lane->assignment);
 		arena_reset(lane->arena);
 	}
 	leave(lane);

@@ -1,6 +1,6 @@
 /* A lane: the whole machine once. A consumer, a PostgreSQL connection, a transactional producer, and a loop on one thread:
  *
- *   assigned -> claimed -> generation-checked -> positioned -> running      (per partition; or halted)
+ *   assigned -> claimed -> positioned -> generation-checked -> running      (per partition; or halted)
  *   running:  fetch -> decode and check -> one PostgreSQL transaction -> one Kafka transaction -> running
  *
  * After any fault between the fetch and the end of the Kafka transaction, the batch is dropped unpublished and the lane

@@ -309,6 +309,7 @@ int takeover_maintain(struct takeover *takeover, int64_t now_ms, struct fault *f
 			return -1;
 		if (!is_current(takeover)) /* it may change while PostgreSQL is waited for */
 			return 0;
+		now_ms = clock_monotonic_ms();
 	}
 	if (assignment_recommit_is_due(assignment, now_ms))
 		return recommit(takeover, now_ms, fault);

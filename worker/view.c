@@ -18,18 +18,24 @@ void view_destroy(struct view *view)
 
 void view_renew(struct view *view, const struct assignment *assignment)
 {
+	bool another = assignment->count != view->count; /* nobody else writes it */
+	struct view_partition *room = another ? must(calloc(assignment->count + 1, sizeof *room)) : NULL, *old = NULL;
+
 	pthread_mutex_lock(&view->lock);
-	if (assignment->count != view->count) {
-		free(view->partitions);
-		view->partitions = must(calloc(assignment->count + 1, sizeof *view->partitions));
+	if (another) {
+		old = view->partitions;
+		view->partitions = room;
 		view->count = assignment->count;
 	}
 	for (size_t i = 0; i < assignment->count; i++) {
 		const struct partition *partition = &assignment->partitions[i];
 
 		view->partitions[i] = (struct view_partition){ partition->id, partition->state, partition->start };
+		if (assignment->serial == 0) /* dropped: to be taken over */
+			view->partitions[i].state = PARTITION_ASSIGNED;
 	}
 	pthread_mutex_unlock(&view->lock);
+	free(old);
 }
 
 size_t view_copy(struct view *view, struct view_partition *partitions, size_t max)

@@ -502,7 +502,7 @@ poll:	if
 	:: atomic { n > 0 -> goto ktx_begin } /* nothing more is there */
 	:: atomic { !member[w] -> goto revoke }
 	:: atomic { !AHEAD_DROP && n > 0 && !member[w] && assigned != NOBODY -> member[w] = true; goto ktx_begin }
-	:: atomic { n == 0 && CONFIRM && FENCE && confirmed != start && unlocked(w) -> /* idle, takeover_tend: confirm */
+	:: atomic { n == 0 && CONFIRM && FENCE && confirmed != start && unlocked(w) -> /* idle, takeover_maintain: confirm */
 		if
 		:: own_epoch[w] -> confirm(start); goto poll
 		:: !own_epoch[w] -> goto start_over

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/base/must.h"
+
 #define BLOCK_BYTES ((size_t)64 * 1024)
 #define ALIGN _Alignof(max_align_t)
 
@@ -21,16 +23,9 @@ struct arena {
 	size_t keep_bytes, used;
 };
 
-static void *check(void *p)
-{
-	if (p == NULL)
-		abort();
-	return p;
-}
-
 struct arena *arena_new(size_t keep_bytes)
 {
-	struct arena *arena = check(calloc(1, sizeof *arena));
+	struct arena *arena = must(calloc(1, sizeof *arena));
 
 	arena->keep_bytes = keep_bytes;
 	return arena;
@@ -89,7 +84,7 @@ static struct block *add_block(struct arena *arena, size_t size)
 		arena->spare = block->next;
 	} else {
 		size = size > BLOCK_BYTES ? size : BLOCK_BYTES;
-		block = check(malloc(sizeof *block + size));
+		block = must(malloc(sizeof *block + size));
 		block->size = size;
 	}
 	block->used = 0;

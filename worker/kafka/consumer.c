@@ -64,10 +64,10 @@ static int finish(struct consumer *consumer, struct fault *fault, const char *fm
 /* Ends the use of this consumer; returns -1 with FAULT_REBUILD and the reason. */
 static int finish(struct consumer *consumer, struct fault *fault, const char *fmt, ...)
 {
-	char why[256];
+	char why[sizeof fault->msg];
 	va_list ap;
 
-	consumer->finished = true;
+	consumer->finished |= fault != &consumer->fatal; /* a callback's fault is told, and ends the use, at the next poll */
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
@@ -339,6 +339,7 @@ int consumer_poll(struct consumer *consumer, int timeout_ms, struct fault *fault
 	}
 	if (consumer->fatal.kind == FAULT_NONE)
 		return 0;
+	consumer->finished = true;
 	*fault = consumer->fatal;
 	return -1;
 }
@@ -358,7 +359,7 @@ const char *consumer_find_unreadable(const struct consumer *consumer, int32_t *p
 
 bool consumer_is_finished(const struct consumer *consumer)
 {
-	return consumer->finished || consumer->fatal.kind != FAULT_NONE;
+	return consumer->finished;
 }
 
 uint64_t consumer_serial(const struct consumer *consumer)
@@ -374,10 +375,14 @@ size_t consumer_partitions(const struct consumer *consumer, const int32_t **part
 
 int consumer_positions(struct consumer *consumer, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
 {
+	int count;
+
 	if (positions_fetch_committed(consumer->rk, consumer->topic, positions, n, timeout_ms, fault) < 0)
 		return -1;
 	positions_find_ends_patiently(consumer->rk, consumer->topic, positions, n, timeout_ms);
-	consumer->partition_count = positions_count_partitions(consumer->rk, consumer->topic, timeout_ms);
+	count = positions_count_partitions(consumer->rk, consumer->topic, timeout_ms);
+	if (count > 0)
+		consumer->partition_count = count;
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "worker/base/failpoint.h"
 #include "worker/kafka/kafka.h"
 #include "worker/base/log.h"
+#include "worker/base/must.h"
 #include "worker/kafka/inflight.h"
 
 #define CALL_MS 10000        /* a transactional call without an answer for that long is given up */
@@ -65,16 +66,12 @@ static int make_producer(struct publisher *publisher, const struct config *confi
 
 struct publisher *publisher_new(const struct config *config, const char *transactional_id, struct fault *fault)
 {
-	struct publisher *publisher = calloc(1, sizeof *publisher);
+	struct publisher *publisher = must(calloc(1, sizeof *publisher));
 
-	if (publisher == NULL)
-		abort();
-	publisher->results = strdup(config->results);
-	publisher->dead_letters = strdup(config->dead_letters);
-	publisher->group = strdup(config->group);
+	publisher->results = must(strdup(config->results));
+	publisher->dead_letters = must(strdup(config->dead_letters));
+	publisher->group = must(strdup(config->group));
 	publisher->dead_letter_bytes = (size_t)config->dead_letter_bytes;
-	if (publisher->results == NULL || publisher->dead_letters == NULL || publisher->group == NULL)
-		abort();
 	if (make_producer(publisher, config, transactional_id, fault) < 0) {
 		publisher_free(publisher);
 		return NULL;
