@@ -8,7 +8,7 @@
 
 #define KEY_MAX 4096 /* of campaign_key_digest */
 
-static int digest_of(const char *key, size_t size, const char *where, uint8_t digest[DIGEST_BYTES], struct fault *fault)
+static int digest_of(const char *key, size_t size, const char *where, uint8_t digest[CAMPAIGN_DIGEST_BYTES], struct fault *fault)
 {
 	struct campaign_error error;
 
@@ -17,7 +17,7 @@ static int digest_of(const char *key, size_t size, const char *where, uint8_t di
 	return fault_set(fault, FAULT_FATAL, "%s: %s", where, error.message);
 }
 
-static int digest_of_file(const char *path, uint8_t digest[DIGEST_BYTES], struct fault *fault)
+static int digest_of_file(const char *path, uint8_t digest[CAMPAIGN_DIGEST_BYTES], struct fault *fault)
 {
 	char key[KEY_MAX + 3]; /* room for a line break, and to see that it is longer */
 	size_t size = 0;
@@ -40,7 +40,7 @@ static int digest_of_file(const char *path, uint8_t digest[DIGEST_BYTES], struct
 	return rc;
 }
 
-int apikey_digest(const char *path, uint8_t digest[DIGEST_BYTES], bool *given, struct fault *fault)
+int apikey_digest(const char *path, uint8_t digest[CAMPAIGN_DIGEST_BYTES], bool *given, struct fault *fault)
 {
 	const char *key = path ? NULL : getenv("CAMPAIGN_API_KEY");
 

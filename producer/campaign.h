@@ -145,7 +145,7 @@ CAMPAIGN_API bool campaign_client_caught_up(const struct campaign_client *client
 CAMPAIGN_API void campaign_trace_id(char trace_id[CAMPAIGN_TRACE_ID_SIZE]);
 
 /* SHA-256 of an API key, for the command's key_digest. REJECT: the key is empty, or longer than 4096 bytes. */
-CAMPAIGN_API int campaign_key_digest(const char *key, size_t size, uint8_t digest[DIGEST_BYTES],
+CAMPAIGN_API int campaign_key_digest(const char *key, size_t size, uint8_t digest[CAMPAIGN_DIGEST_BYTES],
 				     struct campaign_error *error) CAMPAIGN_MUST_CHECK;
 
 /* Memory that the functions below take texts from, given back all at once by a reset. */

@@ -49,7 +49,7 @@ struct send {
 	struct input *input; /* NULL if single */
 	struct campaign_pool *pool; /* the command at hand, and the line printed */
 	bool has_key, broken, abandoned;
-	uint8_t key_digest[DIGEST_BYTES];
+	uint8_t key_digest[CAMPAIGN_DIGEST_BYTES];
 	char new_trace_id[CAMPAIGN_TRACE_ID_SIZE];
 	long submitted, published, succeeded, refused, missing, unpublished, unusable;
 };
@@ -268,7 +268,7 @@ static void complete(struct send *send, struct command_head *head)
 		head->issued_at_ms = clock_wall_ms();
 	if (!head->has_key && send->has_key) {
 		head->has_key = true;
-		memcpy(head->key_digest, send->key_digest, DIGEST_BYTES);
+		memcpy(head->key_digest, send->key_digest, CAMPAIGN_DIGEST_BYTES);
 	}
 }
 

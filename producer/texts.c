@@ -43,7 +43,7 @@ void campaign_trace_id(char trace_id[CAMPAIGN_TRACE_ID_SIZE])
 	id_new(trace_id);
 }
 
-static int digest_of(const char *key, size_t size, uint8_t digest[DIGEST_BYTES], struct fault *fault)
+static int digest_of(const char *key, size_t size, uint8_t digest[CAMPAIGN_DIGEST_BYTES], struct fault *fault)
 {
 	if (size == 0)
 		return fault_set(fault, FAULT_REJECT, "the API key is empty");
@@ -54,7 +54,7 @@ static int digest_of(const char *key, size_t size, uint8_t digest[DIGEST_BYTES],
 	return 0;
 }
 
-int campaign_key_digest(const char *key, size_t size, uint8_t digest[DIGEST_BYTES], struct campaign_error *error)
+int campaign_key_digest(const char *key, size_t size, uint8_t digest[CAMPAIGN_DIGEST_BYTES], struct campaign_error *error)
 {
 	struct fault fault;
 

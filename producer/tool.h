@@ -36,6 +36,6 @@ bool tool_parse_integer(const char *text, int64_t least, int64_t most, int64_t *
 
 /* The SHA-256 of the API key in that file (without its final line break) or, if path is NULL, in CAMPAIGN_API_KEY. *given
  * is false when neither is there. */
-int apikey_digest(const char *path, uint8_t digest[DIGEST_BYTES], bool *given, struct fault *fault) MUST_CHECK;
+int apikey_digest(const char *path, uint8_t digest[CAMPAIGN_DIGEST_BYTES], bool *given, struct fault *fault) MUST_CHECK;
 
 #endif

@@ -51,7 +51,7 @@ static int decode_digest(avro_value_t *value, char *dest)
 	const void *bytes;
 	size_t size;
 
-	if (avro_value_get_fixed(value, &bytes, &size) != 0 || size != DIGEST_BYTES)
+	if (avro_value_get_fixed(value, &bytes, &size) != 0 || size != CAMPAIGN_DIGEST_BYTES)
 		return -1;
 	memcpy(dest, bytes, size);
 	return 0;
@@ -173,7 +173,7 @@ int decoder_read(struct decoder *decoder, struct writer_schema *schema, const vo
 	size_t values;
 	int failed;
 
-	if (guard_record(schema->schema, data, size, base, schema->ends, &values, fault) != 0)
+	if (guard_record(schema->schema, data, size, base, schema->ends, &values, fault) < 0)
 		return -1;
 	failed = read_fields(decoder, schema, data, size) != 0 ||
 		 decode_record(schema->type, schema->mapping, schema->value, dest, arena) != 0;

@@ -82,8 +82,8 @@ static void put_value(struct sum *sum, const struct field *field, const char *ba
 			put_text(sum, (*(const char *const *const *)at)[i]);
 		return;
 	case FIELD_DIGEST:
-		put_length(sum, DIGEST_BYTES);
-		put(sum, at, DIGEST_BYTES);
+		put_length(sum, CAMPAIGN_DIGEST_BYTES);
+		put(sum, at, CAMPAIGN_DIGEST_BYTES);
 		return;
 	case FIELD_BOOLEAN:
 		put_number(sum, *(const bool *)at);
@@ -129,7 +129,7 @@ static const struct field *find_place(const struct record_type *type, int place)
 	return NULL;
 }
 
-void digest_fields(const struct record_type *type, const void *command, uint8_t digest[DIGEST_BYTES])
+void digest_fields(const struct record_type *type, const void *command, uint8_t digest[CAMPAIGN_DIGEST_BYTES])
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const struct field *field;

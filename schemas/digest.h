@@ -9,6 +9,6 @@
 #include "schemas/types.h"
 
 /* type is the command's. Texts must be sorted and distinct. */
-void digest_fields(const struct record_type *type, const void *command, uint8_t digest[DIGEST_BYTES]);
+void digest_fields(const struct record_type *type, const void *command, uint8_t digest[CAMPAIGN_DIGEST_BYTES]);
 
 #endif

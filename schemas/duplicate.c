@@ -115,21 +115,21 @@ static const char *check_name(const char *name, struct arena *arena)
 		if (is_bidi_control(c))
 			return arena_printf(arena, "name has a bidirectional-override character at character %d", chars);
 		blank = blank && is_blank(c);
-		if (chars > NAME_MAX_CHARS)
-			return arena_printf(arena, "name is too long: 1 to %d characters", NAME_MAX_CHARS);
+		if (chars > CAMPAIGN_NAME_MAX_CHARS)
+			return arena_printf(arena, "name is too long: 1 to %d characters", CAMPAIGN_NAME_MAX_CHARS);
 	}
 	if (blank)
 		return arena_printf(arena, "name is %s: 1 to %d characters, not only white space", chars ? "blank" : "empty",
-				    NAME_MAX_CHARS);
+				    CAMPAIGN_NAME_MAX_CHARS);
 	return NULL;
 }
 
 static const char *check_leads(const struct duplicate_command *command, struct arena *arena)
 {
 	if (command->lead_count == 0)
-		return arena_printf(arena, "leadIds is empty: 1 to %d ids, or null for all of the audience", LEADS_MAX);
-	if (command->lead_count > LEADS_MAX)
-		return arena_printf(arena, "leadIds has %zu ids: at most %d", command->lead_count, LEADS_MAX);
+		return arena_printf(arena, "leadIds is empty: 1 to %d ids, or null for all of the audience", CAMPAIGN_LEADS_MAX);
+	if (command->lead_count > CAMPAIGN_LEADS_MAX)
+		return arena_printf(arena, "leadIds has %zu ids: at most %d", command->lead_count, CAMPAIGN_LEADS_MAX);
 	for (size_t i = 0; i < command->lead_count; i++)
 		if (!id_is_well_formed(command->lead_ids[i]))
 			return id_refuse(arena_printf(arena, "leadIds[%zu]", i), command->lead_ids[i], arena);

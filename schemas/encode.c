@@ -20,12 +20,6 @@ struct encoder {
 static int encode_record(struct encoder *encoder, const struct record_type *type, const struct mapping *mapping,
 			 avro_value_t *record, const char *src);
 
-/* avro-c's own calls on values we made fail for lack of memory only. */
-static void done(int failure)
-{
-	must_be(failure == 0);
-}
-
 /* What avro-c would write and no reader would take is refused. */
 static int encode_text(struct encoder *encoder, const struct field *field, avro_value_t *value, const char *text)
 {
@@ -38,7 +32,7 @@ static int encode_text(struct encoder *encoder, const struct field *field, avro_
 				 GUARD_STRING_MAX);
 	if (!utf8_is_text(text, len))
 		return fault_set(encoder->fault, FAULT_REJECT, "field %s is not UTF-8", field->name);
-	done(avro_value_set_string_len(value, (char *)text, len + 1)); /* counts the NUL */
+	must_be(avro_value_set_string_len(value, (char *)text, len + 1) == 0); /* counts the NUL */
 	return 0;
 }
 
@@ -49,7 +43,7 @@ static int encode_texts(struct encoder *encoder, const struct field *field, avro
 		avro_value_t item;
 
 		encoder->values++;
-		done(avro_value_append(array, &item, NULL));
+		must_be(avro_value_append(array, &item, NULL) == 0);
 		if (encode_text(encoder, field, &item, texts[i]) < 0)
 			return -1;
 	}
@@ -67,17 +61,17 @@ static int encode_present(struct encoder *encoder, const struct field *field, co
 	case FIELD_TEXTS:
 		return encode_texts(encoder, field, value, *(const char *const *const *)at, *(const size_t *)beside);
 	case FIELD_DIGEST:
-		done(avro_value_set_fixed(value, (void *)at, DIGEST_BYTES));
+		must_be(avro_value_set_fixed(value, (void *)at, CAMPAIGN_DIGEST_BYTES) == 0);
 		return 0;
 	case FIELD_BOOLEAN:
-		done(avro_value_set_boolean(value, *(const bool *)at));
+		must_be(avro_value_set_boolean(value, *(const bool *)at) == 0);
 		return 0;
 	case FIELD_INT:
-		done(avro_value_set_int(value, *(const int32_t *)at));
+		must_be(avro_value_set_int(value, *(const int32_t *)at) == 0);
 		return 0;
 	case FIELD_LONG:
 	case FIELD_TIME:
-		done(avro_value_set_long(value, *(const int64_t *)at));
+		must_be(avro_value_set_long(value, *(const int64_t *)at) == 0);
 		return 0;
 	case FIELD_RECORD:
 		return encode_record(encoder, field->inner, mapping->fields, value,
@@ -94,7 +88,7 @@ static int encode_field(struct encoder *encoder, const struct field *field, cons
 
 	if (!field->nullable)
 		return encode_present(encoder, field, mapping, value, src);
-	done(avro_value_set_branch(value, null ? 0 : 1, &branch));
+	must_be(avro_value_set_branch(value, null ? 0 : 1, &branch) == 0);
 	return null ? 0 : encode_present(encoder, field, mapping, &branch, src);
 }
 
@@ -104,7 +98,7 @@ static int encode_record(struct encoder *encoder, const struct record_type *type
 	for (size_t i = 0; i < type->count; i++) {
 		avro_value_t value;
 
-		done(avro_value_get_by_index(record, (size_t)mapping[i].index, &value, NULL));
+		must_be(avro_value_get_by_index(record, (size_t)mapping[i].index, &value, NULL) == 0);
 		if (encode_field(encoder, &type->fields[i], &mapping[i], &value, src) < 0)
 			return -1;
 	}
@@ -116,13 +110,13 @@ static int write_value(struct encoder *encoder, avro_value_t *from, size_t heade
 {
 	size_t body;
 
-	done(avro_value_sizeof(from, &body));
+	must_be(avro_value_sizeof(from, &body) == 0);
 	*size = header + body;
 	if (*size > size_max)
 		return fault_set(encoder->fault, FAULT_REJECT, "the value has %zu bytes, at most %zu", *size, size_max);
 	*value = arena_alloc(arena, *size);
 	avro_writer_memory_set_dest(encoder->writer, (char *)*value + header, (int64_t)body);
-	done(avro_value_write(encoder->writer, from));
+	must_be(avro_value_write(encoder->writer, from) == 0);
 	return 0;
 }
 
@@ -133,7 +127,7 @@ int encoder_write(struct encoder *encoder, struct writer_schema *schema, const v
 
 	encoder->values = 0;
 	encoder->fault = fault;
-	done(avro_value_reset(schema->value));
+	must_be(avro_value_reset(schema->value) == 0);
 	failed = encode_record(encoder, schema->type, schema->mapping, schema->value, src);
 	if (!failed)
 		failed = write_value(encoder, schema->value, header, size_max, arena, value, size);

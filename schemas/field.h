@@ -11,7 +11,7 @@
 enum field_type {    /* struct's member         Avro               JSON     SQL parameter          SQL column */
 	FIELD_TEXT,    /* const char *            string             string   text                   text */
 	FIELD_TEXTS,   /* const char **, size_t   array of string    array    text, joined by commas - */
-	FIELD_DIGEST,  /* uint8_t[DIGEST_BYTES]   fixed of 32 bytes  hex      bytea                  - */
+	FIELD_DIGEST,  /* uint8_t[CAMPAIGN_DIGEST_BYTES]   fixed of 32 bytes  hex      bytea                  - */
 	FIELD_BOOLEAN, /* bool                    boolean            boolean  boolean                boolean */
 	FIELD_INT,     /* int32_t                 int                number   integer                integer */
 	FIELD_LONG,    /* int64_t                 long               number   bigint                 bigint */

@@ -11,6 +11,8 @@
 
 #include <jansson.h>
 
+#include "worker/base/must.h"
+
 #define DEPTH_MAX 32            /* of types in types */
 #define FIXED_MAX (1024 * 1024) /* bytes */
 #define FULLNAME_MAX 512        /* bytes */
@@ -102,7 +104,7 @@ static int put_fields(struct form *form, const json_t *fields, const char *space
 		if (name == NULL || !is_name(name, false))
 			return fault_set(form->fault, FAULT_FATAL, "a field in it has no well-formed name");
 		fprintf(form->out, "%s{\"name\":\"%s\",\"type\":", i > 0 ? "," : "", name);
-		if (put_type(form, json_object_get(field, "type"), space) != 0)
+		if (put_type(form, json_object_get(field, "type"), space) < 0)
 			return -1;
 		fputc('}', form->out);
 	}
@@ -229,13 +231,10 @@ int schema_fingerprint(const char *schema_json, uint64_t *fingerprint, char **ca
 
 	if (schema == NULL)
 		return fault_set(fault, FAULT_FATAL, "no JSON: line %d, column %d: %s", error.line, error.column, error.text);
-	form.out = open_memstream(&text, &len);
-	if (form.out == NULL)
-		abort();
+	form.out = must(open_memstream(&text, &len));
 	failed = put_type(&form, schema, "");
 	json_decref(schema);
-	if (fclose(form.out) != 0)
-		abort();
+	must_be(fclose(form.out) == 0);
 	if (failed) {
 		free(text);
 		return -1;

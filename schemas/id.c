@@ -28,9 +28,9 @@ bool id_is_well_formed(const char *id)
 
 	if (id == NULL)
 		return false;
-	while (len <= ID_MAX && is_id_char(id[len]))
+	while (len <= CAMPAIGN_ID_MAX && is_id_char(id[len]))
 		len++;
-	return len >= 1 && len <= ID_MAX && id[len] == '\0' && strncmp(id, "sk_", 3) != 0;
+	return len >= 1 && len <= CAMPAIGN_ID_MAX && id[len] == '\0' && strncmp(id, "sk_", 3) != 0;
 }
 
 const char *id_refuse(const char *field, const char *id, struct arena *arena)
@@ -39,7 +39,7 @@ const char *id_refuse(const char *field, const char *id, struct arena *arena)
 		return arena_printf(arena, "%s is missing", field);
 	if (strncmp(id, "sk_", 3) == 0)
 		return arena_printf(arena, "%s is not a well-formed id: it begins with sk_, as an API key does", field);
-	return arena_printf(arena, "%s is not a well-formed id: 1 to %d of A-Z a-z 0-9 _ -", field, ID_MAX);
+	return arena_printf(arena, "%s is not a well-formed id: 1 to %d of A-Z a-z 0-9 _ -", field, CAMPAIGN_ID_MAX);
 }
 
 /* By the 32: the system call costs more than the bytes. */

@@ -8,7 +8,7 @@
 
 #define NEW_ID_CHARS 24 /* of a new id: lowercase hex */
 
-bool id_is_well_formed(const char *id); /* 1 to ID_MAX of [A-Za-z0-9_-], not beginning with "sk_"; NULL is not */
+bool id_is_well_formed(const char *id); /* 1 to CAMPAIGN_ID_MAX of [A-Za-z0-9_-], not beginning with "sk_"; NULL is not */
 
 /* Why that field's id is refused (arena), without showing it: an id that is not well-formed may be an API key (sk_...) or
  * markup. */

@@ -212,13 +212,13 @@ static int hex_digit(char c)
 	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-static int read_digest(struct reader *reader, const struct field *field, const json_t *json, uint8_t digest[DIGEST_BYTES])
+static int read_digest(struct reader *reader, const struct field *field, const json_t *json, uint8_t digest[CAMPAIGN_DIGEST_BYTES])
 {
 	const char *hex = json_string_value(json);
 
-	if (hex == NULL || json_string_length(json) != (size_t)2 * DIGEST_BYTES)
+	if (hex == NULL || json_string_length(json) != (size_t)2 * CAMPAIGN_DIGEST_BYTES)
 		return refuse(reader, field, "64 hex digits are wanted");
-	for (size_t i = 0; i < DIGEST_BYTES; i++) {
+	for (size_t i = 0; i < CAMPAIGN_DIGEST_BYTES; i++) {
 		int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
 
 		if (high < 0 || low < 0)
@@ -274,7 +274,7 @@ static int read_members(struct reader *reader, const struct record_type *type, j
 			return refuse(reader, field, "missing");
 		if (reader->all && json_is_null(member) && !field->nullable)
 			return refuse(reader, field, "may not be null");
-		if (member && !json_is_null(member) && read_value(reader, field, member, base) != 0)
+		if (member && !json_is_null(member) && read_value(reader, field, member, base) < 0)
 			return -1;
 	}
 	return 0;

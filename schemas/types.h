@@ -11,21 +11,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ID_MAX 64          /* bytes of an id, of [A-Za-z0-9_-] */
-#define NAME_MAX_CHARS 255 /* characters (code points) of a name */
-#define LEADS_MAX 10000    /* leadIds of one command */
-#define DIGEST_BYTES 32    /* SHA-256 */
+#define CAMPAIGN_ID_MAX 64          /* bytes of an id, of [A-Za-z0-9_-] */
+#define CAMPAIGN_NAME_MAX_CHARS 255 /* characters (code points) of a name */
+#define CAMPAIGN_LEADS_MAX 10000    /* leadIds of one command */
+#define CAMPAIGN_DIGEST_BYTES 32    /* SHA-256 */
 
 /* The struct of every operation's command begins with this. */
 struct command_head {
 	const char *trace_id;
 	const char *account_group_id;
 	bool has_key;
-	uint8_t key_digest[DIGEST_BYTES]; /* SHA-256 of the caller's API key */
+	uint8_t key_digest[CAMPAIGN_DIGEST_BYTES]; /* SHA-256 of the caller's API key */
 	int64_t issued_at_ms;
 	bool has_expiry;
 	int64_t expires_at_ms;
-	uint8_t digest[DIGEST_BYTES]; /* two commands with the same digest are the same; computed when a command is checked */
+	uint8_t digest[CAMPAIGN_DIGEST_BYTES]; /* two commands with the same digest are the same; computed when a command is checked */
 };
 
 struct duplicate_command {

@@ -46,7 +46,7 @@ static bool type_matches(const struct field *field, avro_schema_t schema)
 	case FIELD_TEXTS:
 		return type == AVRO_ARRAY && avro_typeof(avro_schema_array_items(schema)) == AVRO_STRING;
 	case FIELD_DIGEST:
-		return type == AVRO_FIXED && avro_schema_fixed_size(schema) == DIGEST_BYTES;
+		return type == AVRO_FIXED && avro_schema_fixed_size(schema) == CAMPAIGN_DIGEST_BYTES;
 	case FIELD_BOOLEAN:
 		return type == AVRO_BOOLEAN;
 	case FIELD_INT:
@@ -339,8 +339,7 @@ static int add_file(struct writer_schemas *schemas, const char *folder, const ch
 	int failed = 0;
 	uint32_t id;
 
-	if (asprintf(&path, "%s/%s", folder, name) < 0)
-		abort();
+	must_be(asprintf(&path, "%s/%s", folder, name) >= 0);
 	text = read_text(path, fault);
 	if (text)
 		schema = add_schema(schemas, text, fault);

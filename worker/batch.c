@@ -60,7 +60,7 @@ static const char *header_trace_id(const struct record *record, struct arena *ar
 
 		if (strcmp(header->name, "traceId") != 0)
 			continue;
-		if (header->value == NULL || header->size > ID_MAX || memchr(header->value, '\0', header->size))
+		if (header->value == NULL || header->size > CAMPAIGN_ID_MAX || memchr(header->value, '\0', header->size))
 			return NULL;
 		id = arena_strndup(arena, header->value, header->size);
 		return id_is_well_formed(id) ? id : NULL;

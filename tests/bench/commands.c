@@ -342,12 +342,12 @@ static void make_command(struct generator *generator, uint64_t n, struct arena *
 
 static void check_options(const struct generator *generator)
 {
-	size_t max = generator->big ? LEADS_MAX : 1000;
+	size_t max = generator->big ? CAMPAIGN_LEADS_MAX : 1000;
 
 	if (generator->groups == 0 || generator->groups > 1000000)
 		bench_die("groups: 1 to 1000000");
 	if (generator->leads > max || (!generator->big && generator->leads > LEADS_SMALL && generator->leads < 1000))
-		bench_die("leads: 1 to %d, 1000, all; big=1 leads: 1 to %d, all", LEADS_SMALL, LEADS_MAX);
+		bench_die("leads: 1 to %d, 1000, all; big=1 leads: 1 to %d, all", LEADS_SMALL, CAMPAIGN_LEADS_MAX);
 	if (generator->errors > 100)
 		bench_die("errors: 0 to 100");
 }

@@ -330,7 +330,7 @@ struct spec {
 	bool no_key;
 };
 
-static inline void digest_key(const char *key, uint8_t digest[DIGEST_BYTES])
+static inline void digest_key(const char *key, uint8_t digest[CAMPAIGN_DIGEST_BYTES])
 {
 	SHA256((const unsigned char *)key, strlen(key), digest);
 }
@@ -424,9 +424,9 @@ static inline void assert_draft_is_there(const struct job *job)
 /* The id of the draft that this very command has, deleted or not; "" if none. */
 static inline const char *draft_of(const struct job *job)
 {
-	char digest[2 * DIGEST_BYTES + 1];
+	char digest[2 * CAMPAIGN_DIGEST_BYTES + 1];
 
-	for (size_t i = 0; i < DIGEST_BYTES; i++)
+	for (size_t i = 0; i < CAMPAIGN_DIGEST_BYTES; i++)
 		sprintf(digest + 2 * i, "%02x", job->command->digest[i]);
 	return ask("SELECT id FROM campaigns WHERE account_group_id = '%s' AND trace_id = '%s' AND command_digest = '\\x%s'",
 		   job->command->account_group_id, job->command->trace_id, digest);

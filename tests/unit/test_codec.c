@@ -64,7 +64,7 @@ static struct duplicate_command full_command(void)
 		.head.expires_at_ms = -1,
 	};
 
-	for (int i = 0; i < DIGEST_BYTES; i++)
+	for (int i = 0; i < CAMPAIGN_DIGEST_BYTES; i++)
 		command.head.key_digest[i] = (uint8_t)(i * 9);
 	return command;
 }
@@ -95,7 +95,7 @@ static void assert_same_command(const struct duplicate_command *a, const struct 
 	for (size_t i = 0; i < a->lead_count; i++)
 		assert_string_equal(a->lead_ids[i], b->lead_ids[i]);
 	assert_int_equal(a->head.has_key, b->head.has_key);
-	assert_memory_equal(a->head.key_digest, b->head.key_digest, DIGEST_BYTES);
+	assert_memory_equal(a->head.key_digest, b->head.key_digest, CAMPAIGN_DIGEST_BYTES);
 	assert_int_equal(a->head.issued_at_ms, b->head.issued_at_ms);
 	assert_int_equal(a->head.has_expiry, b->head.has_expiry);
 	assert_int_equal(a->head.expires_at_ms, b->head.expires_at_ms);
@@ -210,7 +210,7 @@ static void encodes_as_the_specification_says(void **state)
 		put_text(&wanted, leads[i]);
 	put_long(&wanted, 0);
 	put_long(&wanted, 1);
-	put_raw(&wanted, command.head.key_digest, DIGEST_BYTES);
+	put_raw(&wanted, command.head.key_digest, CAMPAIGN_DIGEST_BYTES);
 	put_long(&wanted, command.head.issued_at_ms);
 	put_long(&wanted, 1);
 	put_long(&wanted, command.head.expires_at_ms);
@@ -629,12 +629,12 @@ static void refuses_a_million_leads_before_it_allocates(void **state)
 
 static void leaves_too_many_leads_to_rule_1(void **state)
 {
-	struct bytes bytes = many_leads(LEADS_MAX + 1, "lead-1");
+	struct bytes bytes = many_leads(CAMPAIGN_LEADS_MAX + 1, "lead-1");
 	struct duplicate_command command = decoded(codec, &bytes);
 	const char *details;
 
 	(void)state;
-	assert_int_equal(command.lead_count, LEADS_MAX + 1);
+	assert_int_equal(command.lead_count, CAMPAIGN_LEADS_MAX + 1);
 	assert_string_equal(command.head.trace_id, "trace-1");
 	assert_int_equal(command_check(&duplicate_contract, &command.head, arena, &details), -1);
 	assert_string_equal(details, "leadIds has 10001 ids: at most 10000");
@@ -713,7 +713,7 @@ static void put_newest(struct bytes *bytes)
 	put_raw(bytes, "\0\1\4\2x\2\2y\0", 9); /* leadIds x in a block with its size, y in one without */
 	put_raw(bytes, "\0\2\2\0", 4);  /* origin A, before it B */
 	put_raw(bytes, "\2", 1);
-	for (int i = 0; i < DIGEST_BYTES; i++)
+	for (int i = 0; i < CAMPAIGN_DIGEST_BYTES; i++)
 		put_raw(bytes, &(uint8_t){ (uint8_t)i }, 1);
 	put_raw(bytes, "12345678" "1234" "\6\0\xff\0", 16);
 	put_long(bytes, 77);
@@ -763,7 +763,7 @@ static void check_newest(struct codec *with, const struct bytes *bytes)
 		.head.expires_at_ms = -4,
 	};
 
-	for (int i = 0; i < DIGEST_BYTES; i++)
+	for (int i = 0; i < CAMPAIGN_DIGEST_BYTES; i++)
 		wanted.head.key_digest[i] = (uint8_t)i;
 	assert_same_command(&command, &wanted);
 }

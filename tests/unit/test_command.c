@@ -68,7 +68,7 @@ static void assert_details(struct duplicate_command command, const char *expecte
 
 static void tells_well_formed_ids(void **state)
 {
-	char id[ID_MAX + 2];
+	char id[CAMPAIGN_ID_MAX + 2];
 
 	(void)state;
 	assert_true(id_is_well_formed("a"));
@@ -81,9 +81,9 @@ static void tells_well_formed_ids(void **state)
 	assert_false(id_is_well_formed(""));
 	assert_false(id_is_well_formed(NULL));
 	memset(id, 'x', sizeof id);
-	id[ID_MAX + 1] = '\0';
+	id[CAMPAIGN_ID_MAX + 1] = '\0';
 	assert_false(id_is_well_formed(id));
-	id[ID_MAX] = '\0';
+	id[CAMPAIGN_ID_MAX] = '\0';
 	assert_true(id_is_well_formed(id));
 	for (int c = 1; c < 256; c++) {
 		char one[] = { 'a', (char)c, '\0' };
@@ -153,10 +153,10 @@ static void judges_names(void **state)
 static void counts_characters_not_bytes(void **state)
 {
 	struct duplicate_command command = good_command();
-	char name[4 * (NAME_MAX_CHARS + 1) + 1] = "";
+	char name[4 * (CAMPAIGN_NAME_MAX_CHARS + 1) + 1] = "";
 
 	(void)state;
-	for (int i = 0; i < NAME_MAX_CHARS; i++)
+	for (int i = 0; i < CAMPAIGN_NAME_MAX_CHARS; i++)
 		strcat(name, "\xf0\x9f\x99\x82");
 	command.name = name;
 	assert_null(check(&command));
@@ -166,7 +166,7 @@ static void counts_characters_not_bytes(void **state)
 
 static void judges_leads(void **state)
 {
-	static const char *ids[LEADS_MAX + 1];
+	static const char *ids[CAMPAIGN_LEADS_MAX + 1];
 	struct duplicate_command command = good_command();
 
 	(void)state;
@@ -174,7 +174,7 @@ static void judges_leads(void **state)
 		ids[i] = "same";
 	command.lead_ids = ids;
 	assert_details(command, "leadIds is empty: 1 to 10000 ids, or null for all of the audience");
-	command.lead_count = LEADS_MAX + 1; /* received, though all are one */
+	command.lead_count = CAMPAIGN_LEADS_MAX + 1; /* received, though all are one */
 	assert_details(command, "leadIds has 10001 ids: at most 10000");
 	command.lead_count = 5;
 	ids[3] = "<b>";
@@ -184,7 +184,7 @@ static void judges_leads(void **state)
 	ids[3] = NULL;
 	assert_details(command, "leadIds[3] is missing");
 	ids[3] = "same";
-	command.lead_count = LEADS_MAX;
+	command.lead_count = CAMPAIGN_LEADS_MAX;
 	assert_null(check(&command));
 	assert_int_equal(command.lead_count, 1);
 }
@@ -207,15 +207,15 @@ static void sorts_leads_bytewise_and_drops_duplicates(void **state)
 /* The expected sums were computed with another implementation of SHA-256 over the layout that digest.c documents. */
 static void pins_the_digest(void **state)
 {
-	static const uint8_t key_digest[DIGEST_BYTES] = { /* SHA-256 of "an API key" */
+	static const uint8_t key_digest[CAMPAIGN_DIGEST_BYTES] = { /* SHA-256 of "an API key" */
 		0x05, 0x57, 0x6e, 0xcd, 0xfc, 0x69, 0xd7, 0x46, 0x46, 0xc5, 0xd3, 0xf9, 0x9f, 0x7b, 0xc2, 0x08,
 		0x9d, 0x52, 0xca, 0xd6, 0x86, 0x3a, 0xd2, 0xdf, 0x06, 0xb7, 0x7b, 0x4f, 0x60, 0x02, 0xe1, 0x61,
 	};
-	static const uint8_t least[DIGEST_BYTES] = {
+	static const uint8_t least[CAMPAIGN_DIGEST_BYTES] = {
 		0x80, 0x5e, 0x8f, 0xf1, 0xf5, 0x33, 0xcd, 0xcd, 0xb9, 0x61, 0xca, 0xdd, 0x2c, 0x14, 0x7b, 0xb3,
 		0xa6, 0x59, 0x4a, 0xdc, 0xc0, 0x5e, 0x0d, 0xcb, 0x67, 0xfb, 0x5a, 0x43, 0xb3, 0x73, 0x04, 0xb4,
 	};
-	static const uint8_t full[DIGEST_BYTES] = {
+	static const uint8_t full[CAMPAIGN_DIGEST_BYTES] = {
 		0x56, 0xca, 0xf1, 0xa4, 0xa4, 0x99, 0xd3, 0x9b, 0xff, 0x86, 0xb4, 0xd3, 0xbf, 0xda, 0x22, 0x53,
 		0x88, 0x95, 0x51, 0x53, 0x28, 0x32, 0x7d, 0xaf, 0x8a, 0xcb, 0x9d, 0x87, 0xb3, 0xac, 0x31, 0x07,
 	};
@@ -224,21 +224,21 @@ static void pins_the_digest(void **state)
 
 	(void)state;
 	assert_null(check(&command));
-	assert_memory_equal(command.head.digest, least, DIGEST_BYTES);
+	assert_memory_equal(command.head.digest, least, CAMPAIGN_DIGEST_BYTES);
 	command.name = "Sp\xc3\xa4te Antwort \xf0\x9f\x99\x82";
 	command.lead_ids = ids;
 	command.lead_count = COUNT(ids);
 	command.head.has_key = true;
-	memcpy(command.head.key_digest, key_digest, DIGEST_BYTES);
+	memcpy(command.head.key_digest, key_digest, CAMPAIGN_DIGEST_BYTES);
 	assert_null(check(&command));
-	assert_memory_equal(command.head.digest, full, DIGEST_BYTES);
+	assert_memory_equal(command.head.digest, full, CAMPAIGN_DIGEST_BYTES);
 }
 
 static void digest_tells_commands_apart(void **state)
 {
 	const char *one[] = { "x" }, *two[] = { "x", "y" };
 	struct duplicate_command commands[9];
-	uint8_t digests[COUNT(commands)][DIGEST_BYTES];
+	uint8_t digests[COUNT(commands)][CAMPAIGN_DIGEST_BYTES];
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(commands); i++)
@@ -258,7 +258,7 @@ static void digest_tells_commands_apart(void **state)
 	for (size_t i = 0; i < COUNT(commands); i++) {
 		digest_fields(duplicate_contract.command, &commands[i], digests[i]);
 		for (size_t k = 0; k < i; k++)
-			assert_memory_not_equal(digests[i], digests[k], DIGEST_BYTES);
+			assert_memory_not_equal(digests[i], digests[k], CAMPAIGN_DIGEST_BYTES);
 	}
 	/* what does not make another command: the trace, the group, the times */
 	commands[0].head.trace_id = "other";
@@ -266,7 +266,7 @@ static void digest_tells_commands_apart(void **state)
 	commands[0].head.issued_at_ms = 0;
 	commands[0].head.has_expiry = true;
 	digest_fields(duplicate_contract.command, &commands[0], digests[1]);
-	assert_memory_equal(digests[0], digests[1], DIGEST_BYTES);
+	assert_memory_equal(digests[0], digests[1], CAMPAIGN_DIGEST_BYTES);
 }
 
 /* A table as it will be when a field is added: commands that do not set it keep their digest. */
@@ -280,7 +280,7 @@ static void sums_an_added_field_only_where_it_is_set(void **state)
 	} extended = { .command = good_command() };
 	struct field fields[16];
 	struct record_type type = *duplicate_contract.command;
-	uint8_t before[DIGEST_BYTES], digests[4][DIGEST_BYTES];
+	uint8_t before[CAMPAIGN_DIGEST_BYTES], digests[4][CAMPAIGN_DIGEST_BYTES];
 	int places = 0;
 
 	(void)state;
@@ -294,7 +294,7 @@ static void sums_an_added_field_only_where_it_is_set(void **state)
 	type.fields = fields;
 	digest_fields(duplicate_contract.command, &extended, before);
 	digest_fields(&type, &extended, digests[0]);
-	assert_memory_equal(before, digests[0], DIGEST_BYTES);
+	assert_memory_equal(before, digests[0], CAMPAIGN_DIGEST_BYTES);
 	extended.note = "";
 	digest_fields(&type, &extended, digests[1]);
 	extended.note = NULL;
@@ -304,7 +304,7 @@ static void sums_an_added_field_only_where_it_is_set(void **state)
 	digest_fields(&type, &extended, digests[3]);
 	for (size_t i = 0; i < COUNT(digests); i++)
 		for (size_t k = 0; k < i; k++)
-			assert_memory_not_equal(digests[i], digests[k], DIGEST_BYTES);
+			assert_memory_not_equal(digests[i], digests[k], CAMPAIGN_DIGEST_BYTES);
 }
 
 static void places_in_the_digest_have_no_gap(void **state)

@@ -50,7 +50,7 @@ static void test_command_with_every_field(void **state)
 	assert_string_equal(command.lead_ids[0], "l2");
 	assert_string_equal(command.lead_ids[1], "l1");
 	assert_true(command.head.has_key);
-	for (int i = 0; i < DIGEST_BYTES; i++)
+	for (int i = 0; i < CAMPAIGN_DIGEST_BYTES; i++)
 		assert_int_equal(command.head.key_digest[i], i);
 	assert_int_equal(command.head.issued_at_ms, 1795425342107);
 	assert_true(command.head.has_expiry);

@@ -247,7 +247,7 @@ static void test_trace_ids_differ(void **state)
 static void test_key_digest(void **state)
 {
 	static const uint8_t abc[] = { 0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea }; /* FIPS 180-4's example */
-	uint8_t digest[DIGEST_BYTES];
+	uint8_t digest[CAMPAIGN_DIGEST_BYTES];
 
 	(void)state;
 	assert_int_equal(campaign_key_digest("abc", 3, digest, &error), 0);

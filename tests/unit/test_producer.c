@@ -161,13 +161,13 @@ static void test_a_silent_pipe_is_idle(void **state)
 
 static void check_digest(const char *key_path, const char *wanted)
 {
-	uint8_t digest[DIGEST_BYTES];
+	uint8_t digest[CAMPAIGN_DIGEST_BYTES];
 	struct fault fault;
 	bool given;
 
 	assert_int_equal(apikey_digest(key_path, digest, &given, &fault), 0);
 	assert_true(given);
-	for (int i = 0; i < DIGEST_BYTES; i++) {
+	for (int i = 0; i < CAMPAIGN_DIGEST_BYTES; i++) {
 		char hex[3];
 
 		snprintf(hex, sizeof hex, "%02x", digest[i]);
@@ -180,7 +180,7 @@ static const char abc[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410f
 
 static void test_the_key_comes_from_file_or_environment(void **state)
 {
-	uint8_t digest[DIGEST_BYTES];
+	uint8_t digest[CAMPAIGN_DIGEST_BYTES];
 	struct fault fault;
 	bool given;
 
@@ -203,7 +203,7 @@ static void test_the_key_comes_from_file_or_environment(void **state)
 static void test_keys_that_are_none(void **state)
 {
 	static char text[5000];
-	uint8_t digest[DIGEST_BYTES];
+	uint8_t digest[CAMPAIGN_DIGEST_BYTES];
 	struct fault fault;
 	bool given;
 

@@ -42,7 +42,7 @@ static void add_value(struct params *params, const struct job *job, const struct
 				    *(const size_t *)(const void *)((const char *)job->command + field->companion));
 		return;
 	case FIELD_DIGEST:
-		params_array_bytes(params, at(job, field), DIGEST_BYTES);
+		params_array_bytes(params, at(job, field), CAMPAIGN_DIGEST_BYTES);
 		return;
 	case FIELD_INT:
 		params_array_int4(params, *(const int32_t *)at(job, field));
@@ -81,7 +81,7 @@ void binding_add_locks(struct params *params, struct job *const *jobs, size_t n)
 	params_array_end(params);
 	params_array_begin(params, PARAM_BYTEA);
 	for (size_t i = 0; i < n; i++)
-		params_array_bytes(params, jobs[i]->command->has_key ? jobs[i]->command->key_digest : NULL, DIGEST_BYTES);
+		params_array_bytes(params, jobs[i]->command->has_key ? jobs[i]->command->key_digest : NULL, CAMPAIGN_DIGEST_BYTES);
 	params_array_end(params);
 }
 
@@ -103,7 +103,7 @@ void binding_add_commands(struct params *params, const struct contract *contract
 	add_new_ids(params, n);
 	params_array_begin(params, PARAM_BYTEA);
 	for (size_t i = 0; i < n; i++)
-		params_array_bytes(params, jobs[i]->command->digest, DIGEST_BYTES);
+		params_array_bytes(params, jobs[i]->command->digest, CAMPAIGN_DIGEST_BYTES);
 	params_array_end(params);
 	params_array_begin(params, PARAM_INT8);
 	for (size_t i = 0; i < n; i++)

@@ -262,7 +262,7 @@ int execution_find_written(struct execution *execution, const struct job *job, b
 	params_add_text(&session->params, job->command->account_group_id);
 	params_add_text(&session->params, job->command->trace_id);
 	params_array_begin(&session->params, PARAM_BYTEA);
-	params_array_bytes(&session->params, job->command->digest, DIGEST_BYTES);
+	params_array_bytes(&session->params, job->command->digest, CAMPAIGN_DIGEST_BYTES);
 	params_array_end(&session->params);
 	if (session_run_one(session, "written", &result, fault) < 0)
 		return -1;
