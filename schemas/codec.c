@@ -46,11 +46,6 @@ void codec_free(struct codec *codec)
 	free(codec);
 }
 
-int codec_add_schema_id(struct codec *codec, uint32_t id, const char *schema_json, struct fault *fault)
-{
-	return writer_schemas_add_id(codec->schemas, id, schema_json, fault);
-}
-
 /* A schema that the source has and nobody can use is the record's fault, as one that is not known. */
 static int ask_source(struct codec *codec, uint32_t id, struct fault *fault)
 {

@@ -33,9 +33,6 @@ struct codec *codec_new(const struct contract *contract, const char *folder, con
 			struct fault *fault) MUST_CHECK;
 void codec_free(struct codec *codec); /* accepts NULL */
 
-/* Lets Confluent-framed records with this schema id be decoded by that schema text. FAULT_FATAL as above. */
-int codec_add_schema_id(struct codec *codec, uint32_t id, const char *schema_json, struct fault *fault) MUST_CHECK;
-
 /* Decodes a command's value into the contract's struct (texts in arena, in the order received, digest not yet computed).
  * -1 with FAULT_REJECT: reason is reason_undecodable, reason_too_large, reason_tombstone or reason_unknown_schema, and
  * fault->msg says what is wrong and at which byte, without payload bytes. -1 with FAULT_WAIT: the schema's source cannot tell

@@ -299,7 +299,6 @@ for_tests_alone='
 log_set_clock worker/base/log.c
 log_set_fd worker/base/log.c
 log_dropped worker/base/log.c
-codec_add_schema_id schemas/codec.c
 dead_letter_read schemas/dead_letter.c
 result_from_json schemas/json.c
 '

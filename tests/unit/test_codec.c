@@ -15,6 +15,7 @@
 #include "schemas/codec.h"
 #include "schemas/command.h"
 #include "schemas/duplicate.h"
+#include "schemas/writer_schema.h"
 #include "schemas/fingerprint.h"
 #include "schemas/guard.h"
 #include "schemas/result.h"
@@ -24,6 +25,31 @@
 #define HEADER 10 /* of single-object encoding */
 
 static struct codec *codec;
+
+/* Schemas that the common codec's source has, by id. */
+static struct {
+	uint32_t id;
+	const char *json;
+} known[4];
+static size_t known_count;
+
+static int find_known(void *arg, uint32_t id, char **json, struct fault *fault)
+{
+	(void)arg, (void)fault;
+	for (size_t i = 0; i < known_count; i++)
+		if (known[i].id == id)
+			*json = strdup(known[i].json);
+	return 0;
+}
+
+static const struct schema_source known_source = { find_known, NULL };
+
+static void know(uint32_t id, const char *json)
+{
+	assert_true(known_count < sizeof known / sizeof known[0]);
+	known[known_count].id = id;
+	known[known_count++].json = json;
+}
 static struct arena *arena;
 static char folder[64];
 
@@ -32,7 +58,7 @@ static int set_up(void **state)
 	struct fault fault;
 
 	(void)state;
-	codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
+	codec = codec_new(&duplicate_contract, NULL, &known_source, &fault);
 	arena = arena_new(1024 * 1024);
 	strcpy(folder, "/tmp/test_codec.XXXXXX");
 	return codec && mkdtemp(folder) ? 0 : -1;
@@ -419,24 +445,34 @@ static void reads_confluents_framing(void **state)
 {
 	struct duplicate_command command = full_command(), again;
 	struct bytes bytes = encoded(&command), framed = { 0 };
-	struct fault fault;
 
 	(void)state;
 	put_raw(&framed, "\0\0\1\0\7", 5);
 	put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
 	assert_refused(framed.data, framed.size, &reason_unknown_schema, "id 65543");
-	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_command, &fault), 0);
+	know(65543, schema_duplicate_campaign_command);
 	again = decoded(codec, &framed);
 	assert_same_command(&again, &command);
-	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_command, &fault), 0);
-	assert_int_equal(codec_add_schema_id(codec, 65543, schema_duplicate_campaign_result, &fault), -1);
-	assert_string_equal(fault.msg, "Avro schema id 65543: the id already stands for another schema");
-	assert_int_equal(fault.kind, FAULT_FATAL);
-	assert_int_equal(codec_add_schema_id(codec, 8, "{", &fault), -1);
-	assert_non_null(strstr(fault.msg, "Avro schema id 8: no JSON: line 1"));
 	free_bytes(&bytes);
 	free_bytes(&framed);
 	arena_reset(arena);
+}
+
+static void an_id_stands_for_one_schema(void **state)
+{
+	struct fault fault;
+	struct writer_schemas *schemas = writer_schemas_new(&duplicate_contract, NULL, &fault);
+
+	(void)state;
+	assert_non_null(schemas);
+	assert_int_equal(writer_schemas_add_id(schemas, 65543, schema_duplicate_campaign_command, &fault), 0);
+	assert_int_equal(writer_schemas_add_id(schemas, 65543, schema_duplicate_campaign_command, &fault), 0);
+	assert_int_equal(writer_schemas_add_id(schemas, 65543, schema_duplicate_campaign_result, &fault), -1);
+	assert_string_equal(fault.msg, "Avro schema id 65543: the id already stands for another schema");
+	assert_int_equal(fault.kind, FAULT_FATAL);
+	assert_int_equal(writer_schemas_add_id(schemas, 8, "{", &fault), -1);
+	assert_non_null(strstr(fault.msg, "Avro schema id 8: no JSON: line 1"));
+	writer_schemas_free(schemas);
 }
 
 struct registry {
@@ -853,16 +889,19 @@ static void refuses_a_schema_that_doubles(void **state)
 {
 	char json[8000] = "{\"name\":\"T0\",\"type\":\"record\",\"fields\":[]}", outer[8000];
 	struct fault fault;
+	struct writer_schemas *schemas = writer_schemas_new(&duplicate_contract, NULL, &fault);
 
 	(void)state;
+	assert_non_null(schemas);
 	for (int i = 1; i <= 28; i++) {
 		snprintf(outer, sizeof outer, "{\"name\":\"T%d\",\"type\":\"record\",\"fields\":[" PLAIN("a", "%.6000s") ","
 			 PLAIN("b", "\"T%d\"") "]}", i, json, i - 1);
 		strcpy(json, outer);
 	}
 	snprintf(outer, sizeof outer, COMMAND_OF(PLAIN("t", "%.7000s")), json);
-	assert_int_equal(codec_add_schema_id(codec, 99, outer, &fault), -1);
+	assert_int_equal(writer_schemas_add_id(schemas, 99, outer, &fault), -1);
 	assert_non_null(strstr(fault.msg, "records within records"));
+	writer_schemas_free(schemas);
 }
 
 static void refuses_unusable_files(void **state)
@@ -900,14 +939,14 @@ static void reads_results_of_newer_workers(void **state)
 	struct bytes bytes = { 0 };
 	struct command_result wanted = success_result(full_campaign()), result;
 	struct fault fault;
-	char json[10000];
+	static char json[10000];
 	const void *value;
 	size_t size;
 
 	(void)state;
 	assert_non_null(at);
 	snprintf(json, sizeof json, "%.*s%s%s", (int)(at - schema_duplicate_campaign_result), schema_duplicate_campaign_result, more, at);
-	assert_int_equal(codec_add_schema_id(codec, 12, json, &fault), 0);
+	know(12, json);
 	assert_int_equal(codec_encode_result(codec, &wanted, arena, &value, &size, &fault), 0);
 	put_raw(&bytes, "\0\0\0\0\x0c", 5);
 	put_raw(&bytes, (const char *)value + HEADER, 10); /* traceId, success, the branch of data */
@@ -1009,13 +1048,12 @@ static void random_mutations_do_no_harm(void **state)
 	const char *seed = getenv("SEED");
 	struct duplicate_command command = full_command();
 	struct bytes seeds[2] = { encoded(&command) };
-	struct fault fault;
 	size_t accepted = 0, n = 30000;
 
 	(void)state;
 	random_state = seed ? strtoull(seed, NULL, 0) : 20240229;
 	print_message("SEED=%llu\n", (unsigned long long)random_state);
-	assert_int_equal(codec_add_schema_id(codec, 5, newest, &fault), 0);
+	know(5, newest);
 	put_raw(&seeds[1], "\0\0\0\0\5", 5);
 	put_newest(&seeds[1]);
 	for (size_t i = 0; i < n; i++) {
@@ -1078,6 +1116,7 @@ int main(void)
 		cmocka_unit_test(results_keep_the_envelopes_promise),
 		cmocka_unit_test(tells_kinds_of_unreadable_records_apart),
 		cmocka_unit_test(reads_confluents_framing),
+		cmocka_unit_test(an_id_stands_for_one_schema),
 		cmocka_unit_test(waits_for_a_source_that_is_away),
 		cmocka_unit_test(reads_an_id_that_names_a_file),
 		cmocka_unit_test(refuses_every_truncation_and_extra_bytes),
