@@ -9,7 +9,7 @@
 # Why not another: Debian 12's 2.0.2 waits for short timers by spinning, which took a fifth of the worker's CPU, and stops
 # fetching for a second whenever enough is fetched. With 2.14.2 a lane can hang for ever when the broker that coordinates its
 # group dies: brokers are dropped with the metadata since 2.10, and what waits for one is not looked at again
-# (tests/component/test_outlet.c, test_group_coordinator_moves). 2.8.0 as it is can crash when a topic is made anew: mended here
+# (tests/component/test_publisher.c, test_group_coordinator_moves). 2.8.0 as it is can crash when a topic is made anew: mended here
 # as upstream did (commit dc48bedd1, in 2.10).
 set -eu
 

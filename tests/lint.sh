@@ -293,8 +293,9 @@ exported_otherwise() {
 }
 
 # A global function is called somewhere in the product (in its own file counts: then it is global because a test calls it as
-# well), or it is libcampaign's. The exceptions are to be removed by whoever owns them; of the log, they are the hooks without
-# which its rate limit cannot be tested.
+# well), or it is libcampaign's. The exceptions: without the log's three hooks its rate limit cannot be tested; the examples'
+# tests read results by result_from_json; dead letters' headers are written and read by one file, though only tests read them
+# so far.
 for_tests_alone='
 log_set_clock worker/base/log.c
 log_set_fd worker/base/log.c

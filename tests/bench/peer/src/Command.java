@@ -146,7 +146,7 @@ final class Command {
 		}
 	}
 
-	/** The layout is worker/command.c's: both workers may meet each other's drafts. */
+	/** The layout is schemas/digest.c's: both workers may meet each other's drafts. */
 	private byte[] computeDigest() {
 		byte[] nameBytes = name == null ? null : name.getBytes(StandardCharsets.UTF_8);
 		int idSize = 4 + ID_MAX, count = leads == null ? 0 : leads.length;
