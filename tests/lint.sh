@@ -35,7 +35,7 @@ layers='
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
 30 worker/sql/sql
-31 worker/operation worker/start worker/breaker worker/sizing worker/wait worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
+31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/duplicate worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
 31 worker/db/params worker/db/rows
@@ -85,7 +85,7 @@ schemas/ worker/([^b]|b[^a]|base[^/])|producer/
 worker/base/ worker/([^b]|b[^a]|base[^/])|producer/|schemas/
 worker/kafka/ worker/(db|sql)/|worker/[a-z_]*\.h
 worker/db/ worker/kafka/|worker/[a-z_]*\.h
-worker/(wait|operation|duplicate|start|breaker|sizing)\. worker/(kafka|db)/
+worker/(wait|operation|duplicate|start|breaker|setbacks|sizing)\. worker/(kafka|db)/
 worker/(assignment|batch|executor)\. worker/(assignment|batch|executor|takeover|view|lane)\.h
 producer/ worker/([^b]|b[^a]|base[^/])
 '

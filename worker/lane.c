@@ -16,15 +16,13 @@
 #include "worker/executor.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/publisher.h"
+#include "worker/setbacks.h"
 #include "worker/takeover.h"
 #include "worker/wait.h"
 
 #define FETCH_MS 100         /* longest wait for a first record: also how soon a stop is noticed */
 #define PAUSE_AFTER_MS 1000  /* a wait for PostgreSQL that lasts longer stops the fetching */
-#define BACKOFF_MIN_MS 50
-#define BACKOFF_MAX_MS 2000
 #define BREAKER_PAUSE_MS 1000
-#define FENCED_PAUSE_MS 500
 #define LEAVE_MS 5000
 #define LEAVE_CONFIRM_MS 1000
 #define BROKEN_LEAVE_MS 1000 /* a consumer that is given up: its partitions need not wait for the session time-out */
@@ -32,9 +30,6 @@
 #define SCHEMA_PAUSE_MS 1000
 #define CONNECT_MS 5000
 #define ARENA_KEEP ((size_t)4 * 1024 * 1024)
-#define FENCED_LIMIT 10      /* producer fencings within FENCED_WINDOW_MS: somebody else uses our transactional.id */
-#define FENCED_WINDOW_MS (5 * 60 * 1000)
-#define FENCED_WITHOUT_REVOKE 8
 #define BATCHES 2
 
 struct lane {
@@ -66,11 +61,7 @@ struct lane {
 	struct batch *batch;    /* filled, or executed by PostgreSQL while the other one is filled */
 	struct batch *executed; /* committed in PostgreSQL, to be published; NULL: there is none */
 
-	int failures;           /* since a batch was published, for the back-off */
-	int refusals;           /* faults FENCED since a takeover succeeded */
-	int fenced_count;       /* since fenced_since_ms */
-	int64_t fenced_since_ms;
-
+	struct setbacks setbacks;
 	struct view view;
 };
 
@@ -204,7 +195,7 @@ static void drop_batches(struct lane *lane)
 static void drop_publisher_if_broken(struct lane *lane, const struct fault *fault)
 {
 	if (publisher_was_fenced(lane->publisher)) {
-		lane->fenced_count++;
+		setbacks_fenced(&lane->setbacks);
 		statistics_add(&lane->statistics, COUNT_FENCINGS, 1);
 	}
 	if (fault->kind == FAULT_REBUILD) {
@@ -321,7 +312,7 @@ static void advance(struct lane *lane, const struct batch *batch)
 	for (size_t i = 0; i < batch->offset_count; i++)
 		assignment_advance(&lane->assignment, batch->offsets[i].partition, batch->offsets[i].next, now_ms);
 	breaker_published(&lane->executor.breaker);
-	lane->failures = 0;
+	setbacks_published(&lane->setbacks);
 }
 
 static void count_batch(struct lane *lane, const struct batch *batch)
@@ -486,7 +477,7 @@ static int take_over(struct lane *lane, struct fault *fault)
 	if (takeover_run(&lane->takeover, fault) < 0)
 		return -1;
 	if (n > 0)
-		lane->refusals = 0;
+		setbacks_taken_over(&lane->setbacks);
 	statistics_add(&lane->statistics, COUNT_TAKEOVERS, 1);
 	return 0;
 }
@@ -506,17 +497,6 @@ static int step(struct lane *lane, struct fault *fault)
 
 /* ---- recovery ---- */
 
-static int64_t backoff_ms(int failures)
-{
-	int64_t ms = BACKOFF_MIN_MS;
-
-	for (int i = 1; i < failures && ms < BACKOFF_MAX_MS; i++)
-		ms *= 2;
-	if (ms > BACKOFF_MAX_MS)
-		ms = BACKOFF_MAX_MS;
-	return ms / 2 + rand() % (ms / 2 + 1);
-}
-
 static void log_fault(const struct lane *lane, const struct fault *fault)
 {
 	static const char *const events[] = {
@@ -532,11 +512,7 @@ static void log_fault(const struct lane *lane, const struct fault *fault)
 /* Two workers with the same group and instance would fence each other for ever. */
 static bool is_fenced_too_often(struct lane *lane, int64_t now_ms)
 {
-	if (now_ms - lane->fenced_since_ms > FENCED_WINDOW_MS) {
-		lane->fenced_since_ms = now_ms;
-		lane->fenced_count = 0;
-	}
-	if (lane->fenced_count < FENCED_LIMIT)
+	if (!setbacks_are_fencings(&lane->setbacks, now_ms))
 		return false;
 	log_error("fatal", "the producer was fenced again and again: does another process run with the same group and instance? "
 		  "Give each its own --instance", "transactionalId", lane->transactional_id);
@@ -545,9 +521,7 @@ static bool is_fenced_too_often(struct lane *lane, int64_t now_ms)
 
 static int64_t pause_ms(const struct lane *lane, const struct fault *fault)
 {
-	if (lane->executor.breaker.open)
-		return BREAKER_PAUSE_MS;
-	return fault->kind == FAULT_FENCED ? FENCED_PAUSE_MS : backoff_ms(lane->failures);
+	return lane->executor.breaker.open ? BREAKER_PAUSE_MS : setbacks_pause_ms(&lane->setbacks, fault->kind);
 }
 
 /* Drops the batches in hand and makes the next round start over. -1: the lane gives up. */
@@ -560,11 +534,9 @@ static int recover(struct lane *lane, const struct fault *fault)
 	if (fault->kind == FAULT_FATAL || is_fenced_too_often(lane, clock_monotonic_ms()))
 		return -1;
 	statistics_add(&lane->statistics, COUNT_BATCHES_DROPPED, 1);
-	lane->failures++;
 	assignment_drop(&lane->assignment);
 	breaker_dropped(&lane->executor.breaker);
-	if (fault->kind == FAULT_FENCED && ++lane->refusals % FENCED_WITHOUT_REVOKE == 0)
-		lane->rejoin = true; /* the group says we are out, and yet no revoke comes */
+	lane->rejoin |= setbacks_add(&lane->setbacks, fault->kind);
 	if (lane->consumer)
 		consumer_stop(lane->consumer);
 	wait_pause(&lane->wait, pause_ms(lane, fault));
