@@ -137,7 +137,7 @@ struct lane *lane_new(const struct config *config, const struct operation *opera
 	lane->execution = execution_new(lane->session, &lane->execution_settings);
 	wait_init(&lane->wait, stop, number, &keep_alive);
 	assignment_init(&lane->assignment, config->commands, config->group);
-	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, config);
+	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, lane->contract, config);
 	lane->takeover = (struct takeover){ .config = config, .transactional_id = lane->transactional_id, .session = lane->session,
 					    .wait = &lane->wait, .assignment = &lane->assignment, .arena = lane->arena };
 	for (size_t i = 0; i < BATCHES; i++)
@@ -156,6 +156,7 @@ void lane_free(struct lane *lane)
 		return;
 	consumer_free(lane->consumer, 0);
 	publisher_free(lane->publisher);
+	executor_destroy(&lane->executor);
 	execution_free(lane->execution);
 	session_free(lane->session);
 	codec_free(lane->codec);
