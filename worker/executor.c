@@ -310,13 +310,31 @@ static size_t choose_probe(const struct executor *executor)
 	return i;
 }
 
-/* While the breaker is open: executes one command and rolls it back, another one each time; if it fails, the control. A
- * command that the rules refuse proves nothing, and the next one is tried. A batch of refused commands alone can be answered,
- * as none of them writes. */
+/* The command at that place; if it fails, others: where one of them passes, that counts. */
+static int probe_around(struct executor *executor, size_t place, enum probe_outcome *outcome, struct fault *fault)
+{
+	enum probe_outcome others;
+	struct fault other;
+
+	if (probe_job(executor, executor->jobs[place], outcome, fault) < 0)
+		return -1;
+	if (*outcome == PROBE_PASSED || *outcome == PROBE_REFUSED)
+		return 0;
+	if (look_at_others(executor, place, &others, &other) < 0) {
+		*fault = other;
+		return -1;
+	}
+	if (others == PROBE_PASSED)
+		*outcome = PROBE_PASSED;
+	return 0;
+}
+
+/* While the breaker is open: executes commands and rolls them back, beginning with another one each time. A command that the
+ * rules refuse proves nothing, and the next one is tried. A batch of refused commands alone can be answered, as none of them
+ * writes. */
 static int probe(struct executor *executor, struct fault *fault)
 {
-	enum probe_outcome outcome, control;
-	struct fault other;
+	enum probe_outcome outcome;
 	size_t executable = 0;
 
 	for (size_t i = 0; i < executor->count; i++)
@@ -324,20 +342,11 @@ static int probe(struct executor *executor, struct fault *fault)
 	for (size_t tried = 0; tried < executable; tried++) {
 		size_t i = executor->breaker.probe = choose_probe(executor);
 
-		if (probe_job(executor, executor->jobs[i], &outcome, fault) < 0)
+		if (probe_around(executor, i, &outcome, fault) < 0)
 			return -1;
-		if (outcome == PROBE_FAILED || outcome == PROBE_LOCKED) {
-			if (probe_control(executor, &control, &other) < 0) {
-				*fault = other;
-				return -1;
-			}
-			if (control != PROBE_PASSED) {
-				breaker_probed(&executor->breaker, false);
-				return stop_answering(executor, "the database still refuses every command", fault);
-			}
-			outcome = control;
-		}
 		breaker_probed(&executor->breaker, outcome == PROBE_PASSED);
+		if (outcome == PROBE_FAILED || outcome == PROBE_LOCKED)
+			return stop_answering(executor, "the database still refuses every command", fault);
 		if (!executor->breaker.open) {
 			log_info("breaker_closed", "a probe passed: commands are answered again");
 			return 0;
