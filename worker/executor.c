@@ -67,6 +67,7 @@ static void send(struct executor *executor, size_t first, size_t n, enum executi
 {
 	prepare_copies(executor, first, n);
 	wait_begin(executor->wait, false, clock_monotonic_ms());
+	executor->fence.partial = first + n < executor->count;
 	execution_send(executor->execution, &executor->fence, executor->jobs + first, n, end, executor->arena);
 }
 
