@@ -224,7 +224,8 @@ static int blame(struct executor *executor, size_t place, struct fault *fault)
 	if (executor->breaker.open) {
 		statistics_add(executor->statistics, COUNT_BREAKER_OPENED, 1);
 		executor->breaker.probe = place + 1; /* the commands before it are known */
-		return stop_answering(executor, "command after command failed in the database", fault);
+		return stop_answering(executor, others == PROBE_FAILED ? "the database refuses every command that was tried" :
+				      "command after command failed in the database for one cause", fault);
 	}
 	return left_ms > 0 ? wait_for_others(executor, left_ms, fault) : 0;
 }
@@ -356,6 +357,69 @@ static int probe(struct executor *executor, struct fault *fault)
 	return 0;
 }
 
+/* ---- commands that make the connection break ---- */
+
+/* Whether commits and commands pass on this connection. A commit is of the fence alone. */
+static int check_connection(struct executor *executor, size_t place, bool *passes, struct fault *fault)
+{
+	enum probe_outcome others;
+
+	if (execute_once(executor, place, 0, EXECUTION_COMMIT, fault) < 0 || look_at_others(executor, place, &others, fault) < 0)
+		return -1;
+	*passes = others == PROBE_PASSED;
+	return 0;
+}
+
+static int execute_suspect(struct executor *executor, size_t place, struct fault *fault)
+{
+	const struct record *record = &executor->jobs[place]->record;
+	bool passes;
+
+	if (check_connection(executor, place, &passes, fault) < 0)
+		return -1;
+	if (passes && suspect_is_convicted(&executor->suspect)) {
+		fault_set(fault, FAULT_REJECT, "the connection to PostgreSQL broke each time that this command was executed");
+		strcpy(fault->sqlstate, "08006"); /* connection_failure */
+		return execute_failed(executor, place, fault);
+	}
+	if (execute_range(executor, place, 1, LOCK_TRIES, fault) == 0)
+		return 0;
+	if (passes && execution_was_lost(executor->execution))
+		suspect_lost_alone(&executor->suspect, record);
+	return -1;
+}
+
+/* One by one, in order. */
+static int execute_singly(struct executor *executor, struct fault *fault)
+{
+	for (size_t i = 0; i < executor->count; i++) {
+		struct job *job = executor->jobs[i];
+		bool suspected = job->executable && suspect_is(&executor->suspect, &job->record);
+
+		if (suspected && execute_suspect(executor, i, fault) < 0)
+			return -1;
+		if (suspected || execute_range(executor, i, 1, LOCK_TRIES, fault) == 0)
+			continue;
+		if (job->executable && execution_was_lost(executor->execution))
+			suspect_lost_alone(&executor->suspect, &job->record);
+		return -1;
+	}
+	return 0;
+}
+
+static int execute_all(struct executor *executor, struct fault *fault)
+{
+	bool singly = suspect_is_sought(&executor->suspect);
+
+	if ((singly ? execute_singly(executor, fault) : execute_range(executor, 0, executor->count, LOCK_TRIES, fault)) == 0) {
+		suspect_clear(&executor->suspect);
+		return 0;
+	}
+	if (!singly && execution_was_lost(executor->execution))
+		suspect_lost_batch(&executor->suspect);
+	return -1;
+}
+
 void executor_init(struct executor *executor, struct execution *execution, struct wait *wait, struct statistics *statistics,
 		   const struct contract *contract, const struct config *config)
 {
@@ -370,7 +434,7 @@ void executor_destroy(struct executor *executor)
 	control_destroy(&executor->control);
 }
 
-/* While the breaker is open nothing is sent: executor_receive probes first. */
+/* While the breaker is open, or a suspect is sought, nothing is sent: executor_receive begins otherwise. */
 void executor_send(struct executor *executor, const struct fence *fence, struct job **jobs, size_t n, struct arena *arena)
 {
 	executor->fence = *fence;
@@ -378,7 +442,7 @@ void executor_send(struct executor *executor, const struct fence *fence, struct 
 	executor->count = n;
 	executor->arena = arena;
 	executor->sent_at_ms = clock_monotonic_ms();
-	executor->sent = !executor->breaker.open;
+	executor->sent = !executor->breaker.open && !suspect_is_sought(&executor->suspect);
 	if (executor->sent)
 		send(executor, 0, n, EXECUTION_COMMIT);
 }
@@ -406,7 +470,7 @@ int executor_receive(struct executor *executor, struct fault *fault)
 
 	if (executor->breaker.open && probe(executor, fault) < 0)
 		return -1;
-	if (execute_range(executor, 0, executor->count, LOCK_TRIES, fault) < 0)
+	if (execute_all(executor, fault) < 0)
 		return -1;
 	observe_time(executor, asked_at_ms);
 	return 0;

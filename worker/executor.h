@@ -13,6 +13,7 @@
 #include "worker/control.h"
 #include "worker/db/execution.h"
 #include "worker/sizing.h"
+#include "worker/suspect.h"
 #include "worker/wait.h"
 
 struct executor {
@@ -21,6 +22,7 @@ struct executor {
 	struct statistics *statistics;
 	struct breaker breaker;
 	struct control control;
+	struct suspect suspect;
 	struct sizing sizing;
 	struct fence fence;  /* of the batch in hand; borrowed, and so are its jobs */
 	struct job **jobs;

@@ -101,7 +101,8 @@ static void test_check_misses_no_right(void **state)
 		"WHERE c.relnamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole "
 		"AND c.relname <> 'schema_migrations' "
 		"UNION ALL SELECT format('%s ON FUNCTION %s', p.privilege_type, f.oid::regprocedure) FROM pg_proc f, "
-		"aclexplode(f.proacl) p WHERE f.pronamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole");
+		"aclexplode(f.proacl) p WHERE f.pronamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole "
+		"AND (f.proname, f.pronargs) <> ('partition_fence', 6)"); /* an earlier version's */
 
 	(void)state;
 	assert_true(PQntuples(granted) > 60);

@@ -215,3 +215,38 @@ def test_a_statement_that_is_stale(world):
     assert {result["httpStatus"] for result in world.verify(sent).values()} == {201}
     assert not world.all_dead_letters()
     assert worker.alive()
+
+
+# ---- commands that end their PostgreSQL process ----
+
+BREAK_OFF = {
+    "terminated": "PERFORM pg_terminate_backend(pg_backend_pid());",
+    "killed": "COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID';",  # the whole server starts again
+}
+
+
+@pytest.mark.parametrize("how", BREAK_OFF)
+def test_a_command_that_ends_its_process(world, how):
+    """Again and again, until it is alone, and everything else passes on the same connection."""
+    world.sql(AT_ONCE.replace("BODY", BREAK_OFF[how]))
+    world.sql("ALTER FUNCTION guard_names() SECURITY DEFINER")
+    world.connection.close()  # it would break, too
+    names = ["good %d" % i for i in range(9)]
+    names[5] = POISON
+    sent = world.send(*[world.command(name=name) for name in names])
+    worker = world.worker()
+    world.await_results(9, 90)
+    check_isolated(world, worker, sent, [sent[5]])
+
+
+def test_connections_that_break_for_everybody(world):
+    """However often: nobody is blamed."""
+    worker = world.worker()
+    sent = answered_before(world)
+    world.sql(EVERYBODY.replace("BODY", "PERFORM pg_terminate_backend(pg_backend_pid());"))
+    sent += world.send(*[world.command() for _ in range(5)])
+    worker.wait_for_log("waiting", count=10, timeout_s=60)
+    assert len(world.all_results()) == 3
+    world.sql(MEND)
+    assert {result["httpStatus"] for result in world.verify(sent).values()} == {201}
+    assert not world.all_dead_letters()

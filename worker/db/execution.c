@@ -24,6 +24,7 @@ struct execution {
 	bool sent;        /* all of it */
 	bool received;    /* all answers */
 	bool failed;
+	bool lost;        /* the connection, while the last batch was executed */
 	struct fault fault;
 	struct pg_result *results[STAGES];
 };
@@ -60,7 +61,7 @@ void execution_free(struct execution *execution)
 /* Forgets the batch. */
 static void reset(struct execution *execution)
 {
-	*execution = (struct execution){ .session = execution->session, .settings = execution->settings };
+	*execution = (struct execution){ .session = execution->session, .settings = execution->settings, .lost = execution->lost };
 }
 
 enum fault_kind execution_classify(const char *sqlstate)
@@ -209,6 +210,7 @@ void execution_send(struct execution *execution, const struct fence *fence, stru
 	struct session *session = execution->session;
 
 	reset(execution);
+	execution->lost = false;
 	execution->fence = fence;
 	execution->end = end;
 	execution->jobs = arena_array(arena, n, sizeof(struct job *));
@@ -227,6 +229,7 @@ static int fail_execution(struct execution *execution, struct fault *fault)
 	struct session *session = execution->session;
 
 	classify_stage(execution, fault);
+	execution->lost = execution->sent && fault->kind == FAULT_WAIT && !connection_is_open(session->connection);
 	if (execution->sent && execution->end != EXECUTION_ROLLBACK && !connection_is_open(session->connection))
 		session_log_doubt("the connection broke before a COMMIT was answered");
 	return session_give_up(session, fault);
@@ -252,6 +255,11 @@ int execution_receive(struct execution *execution, struct job **jobs, size_t n, 
 		rows_free(execution->results[stage]);
 	reset(execution);
 	return done;
+}
+
+bool execution_was_lost(const struct execution *execution)
+{
+	return execution->lost;
 }
 
 void execution_disconnect(struct execution *execution)

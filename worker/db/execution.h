@@ -57,6 +57,8 @@ void execution_send(struct execution *execution, const struct fence *fence, stru
 int execution_receive(struct execution *execution, struct job **jobs, size_t n, struct arena *arena,
 		      struct fault *fault) MUST_CHECK;
 
+/* Whether execution_receive failed last because the connection was lost: the server closed it, or cannot be reached. */
+bool execution_was_lost(const struct execution *execution);
 /* Closes the connection: the next one finds what has changed in the schema. */
 void execution_disconnect(struct execution *execution);
 
