@@ -6,6 +6,7 @@
 
 #include "schemas/codec.h"
 #include "worker/base/clock.h"
+#include "worker/check_stable.h"
 #include "worker/db/rights.h"
 #include "worker/kafka/inspection.h"
 #include "worker/kafka/kafka.h"
@@ -103,6 +104,7 @@ static void check_kafka(struct findings *findings, const struct config *config)
 		return;
 	}
 	check_group(findings, config);
+	check_stable(findings, config, TIMEOUT_MS);
 	check_transactions(findings, config);
 }
 

@@ -23,6 +23,11 @@ int inspection_committed(struct inspection *inspection, struct position *positio
 /* Sets low and high. FAULT_WAIT: a partition's leader did not answer. */
 int inspection_ends(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
+/* Sets low, and high to the high watermark. It lies beyond the last stable offset where a publisher's transaction is open.
+ * Faults as inspection_ends. */
+int inspection_watermarks(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms,
+			  struct fault *fault) MUST_CHECK;
+
 /* Initialises a producer of that transactional.id, which ends a transaction that an earlier one left pending. FAULT_WAIT: it
  * cannot be initialised within timeout_ms. */
 int inspection_begin_transactions(const struct config *config, const char *transactional_id, int timeout_ms,
