@@ -21,7 +21,7 @@ static bool can_share(const struct job *copy, const struct job *first)
 }
 
 /* The copy is executed, and the copies behind it are its own. */
-static void part(struct executor *executor, size_t place)
+static void detach(struct executor *executor, size_t place)
 {
 	struct job *job = executor->jobs[place], *first = job->copy_of;
 
@@ -40,7 +40,7 @@ static void prepare_copies(struct executor *executor, size_t first, size_t n)
 
 		job->shared = false;
 		if (origin && origin < executor->jobs[first] && !can_share(job, origin))
-			part(executor, i);
+			detach(executor, i);
 		else if (origin && job->record.timestamp_ms != origin->record.timestamp_ms)
 			origin->shared = true;
 	}
@@ -158,7 +158,7 @@ static int probe_control(struct executor *executor, enum probe_outcome *outcome,
 	return job ? probe_job(executor, job, outcome, fault) : 0;
 }
 
-/* The control, and commands behind that place, until one passes. *others is the greatest outcome. */
+/* The control, and commands from that place on, until one passes. *others is the greatest outcome. */
 static int look_at_others(struct executor *executor, size_t place, enum probe_outcome *others, struct fault *fault)
 {
 	size_t step = (executor->count - place) / OTHERS_MAX + 1;
@@ -166,7 +166,7 @@ static int look_at_others(struct executor *executor, size_t place, enum probe_ou
 
 	if (probe_control(executor, others, fault) < 0)
 		return -1;
-	for (size_t i = place + 1; i < executor->count && *others != PROBE_PASSED; i += step) {
+	for (size_t i = place; i < executor->count && *others != PROBE_PASSED; i += step) {
 		while (i < executor->count && !executor->jobs[i]->executable)
 			i++;
 		if (i == executor->count)
@@ -203,18 +203,41 @@ static int wait_for_others(const struct executor *executor, int64_t left_ms, str
 	return -1;
 }
 
-/* Whether the command at that place, which failed alone, is at fault. -1: it is not, or nobody knows. Rows that stay locked
- * are the command's misfortune alone. */
-static int blame(struct executor *executor, size_t place, struct fault *fault)
+/* Others pass: what failed before them may pass, too, as the fault may be over. A suspect is not tried again: it would end the
+ * connection that showed its guilt. */
+static int try_again(struct executor *executor, size_t place, bool *passed, struct fault *fault)
+{
+	*passed = false;
+	if (suspect_is(&executor->suspect, &executor->jobs[place]->record))
+		return 0;
+	*passed = execute_once(executor, place, 1, EXECUTION_COMMIT, fault) == 0;
+	if (*passed)
+		record_success(executor, place, 1);
+	return *passed || fault->kind == FAULT_REJECT || fault->kind == FAULT_RETRY ? 0 : -1;
+}
+
+static int experiment(struct executor *executor, size_t place, enum probe_outcome *others, bool *passed, struct fault *fault)
+{
+	if (look_at_others(executor, place + 1, others, fault) < 0)
+		return -1;
+	return *others == PROBE_PASSED ? try_again(executor, place, passed, fault) : 0;
+}
+
+/* Whether the command at that place, which failed alone, is at fault; unless it passes now. -1: it is not, or nobody knows. Rows
+ * that stay locked are the command's misfortune alone. */
+static int blame(struct executor *executor, size_t place, bool *passed, struct fault *fault)
 {
 	enum probe_outcome others = PROBE_PASSED;
 	int64_t left_ms = 0;
 	struct fault other;
 
-	if (fault->kind == FAULT_REJECT && look_at_others(executor, place, &others, &other) < 0) {
+	*passed = false;
+	if (fault->kind == FAULT_REJECT && experiment(executor, place, &others, passed, &other) < 0) {
 		*fault = other;
 		return -1;
 	}
+	if (*passed)
+		return 0;
 	if (others == PROBE_PASSED)
 		breaker_failed(&executor->breaker, fault->sqlstate);
 	else if (others == PROBE_FAILED)
@@ -254,7 +277,7 @@ static void answer_failure(struct executor *executor, size_t place, const struct
 static int execute_failed(struct executor *executor, size_t place, struct fault *fault)
 {
 	struct fault other;
-	bool written;
+	bool written, passed;
 
 	wait_begin(executor->wait, false, clock_monotonic_ms());
 	if (execution_find_written(executor->execution, executor->jobs[place], &written, &other) < 0) {
@@ -269,8 +292,10 @@ static int execute_failed(struct executor *executor, size_t place, struct fault 
 		}
 		return 0;
 	}
-	if (blame(executor, place, fault) < 0)
+	if (blame(executor, place, &passed, fault) < 0)
 		return -1;
+	if (passed)
+		return 0;
 	answer_failure(executor, place, fault);
 	/* An empty transaction gives the answer its processing time, from the same clock as all others. */
 	return execute_patiently(executor, place, 1, LOCK_TRIES, fault);
@@ -322,7 +347,7 @@ static int probe_around(struct executor *executor, size_t place, enum probe_outc
 		return -1;
 	if (*outcome == PROBE_PASSED || *outcome == PROBE_REFUSED)
 		return 0;
-	if (look_at_others(executor, place, &others, &other) < 0) {
+	if (look_at_others(executor, place + 1, &others, &other) < 0) {
 		*fault = other;
 		return -1;
 	}
@@ -359,13 +384,19 @@ static int probe(struct executor *executor, struct fault *fault)
 
 /* ---- commands that make the connection break ---- */
 
-/* Whether commits and commands pass on this connection. A commit is of the fence alone. */
+/* Whether commits and commands pass on this connection. A commit is of the fence alone. A command that is looked at may break the
+ * connection itself: the next time, the one behind it is looked at. */
 static int check_connection(struct executor *executor, size_t place, bool *passes, struct fault *fault)
 {
+	size_t behind = place + 1 + executor->suspect.skipped % (executor->count - place);
 	enum probe_outcome others;
 
-	if (execute_once(executor, place, 0, EXECUTION_COMMIT, fault) < 0 || look_at_others(executor, place, &others, fault) < 0)
+	if (execute_once(executor, place, 0, EXECUTION_COMMIT, fault) < 0)
 		return -1;
+	if (look_at_others(executor, behind, &others, fault) < 0) {
+		executor->suspect.skipped += execution_was_lost(executor->execution);
+		return -1;
+	}
 	*passes = others == PROBE_PASSED;
 	return 0;
 }

@@ -6,6 +6,7 @@
 #define SUSPECT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "schemas/record.h"
@@ -17,6 +18,7 @@ struct suspect {
 	int alone;         /* of them, with the suspect alone, while others pass; 0: there is no suspect */
 	int32_t partition; /* the suspect's record */
 	int64_t offset;
+	size_t skipped;    /* other commands that broke the connection when they were looked at */
 };
 
 void suspect_lost_batch(struct suspect *suspect);
