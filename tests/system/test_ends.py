@@ -11,7 +11,7 @@ import pytest
 
 from avrocodec import command_codec
 from harness import wait_until
-from test_offsets import delete_records, owner, send_to, text
+from test_offsets import delete_records, owner, send_to, set_offset, text
 
 PLAIN, COMMITTED, ABORTED = "plain", "committed", "aborted"
 
@@ -132,7 +132,6 @@ def test_stopped_right_behind_the_last_answer(world):
         count = len(world.all_results()) + sum(len(publisher.write(partition, 2)) for partition in range(4))
         world.await_results(count)
         assert worker.stop() == 0
-        assert world.committed() == ends_of(world)
         delete_all(world)
         goes_on(world, worker)
 
@@ -161,6 +160,22 @@ def test_what_came_while_no_worker_ran_is_control_records(world):
     worker.kill()
     delete_all(world)
     goes_on(world, worker)
+
+
+def test_a_halted_partition_keeps_its_offset(world):
+    """A person decides about it; the ends of the others move."""
+    worker = world.worker()
+    world.await_results(publish(world, None, PLAIN))
+    assert worker.stop() == 0
+    set_offset(world, 1, 100)
+    publisher = Publisher(world)
+    for partition in range(4):
+        publisher.write_nothing(partition, 2)
+    worker.start()
+    worker.wait_for_log("partition_halted", partition=1)
+    wanted = {**ends_of(world), 1: 100}
+    wait_until(lambda: world.committed() == wanted, 20, "the others' offsets are at the ends", pause_s=0.1)
+    assert owner(world, 1)["confirmed_offset"] == 2
 
 
 def test_ends_move_under_a_fleet_that_is_rebalanced(world):
