@@ -9,6 +9,7 @@
 #include "worker/db/rights.h"
 #include "worker/kafka/inspection.h"
 #include "worker/kafka/kafka.h"
+#include "worker/kafka/refusals.h"
 #include "worker/kafka/topics.h"
 #include "worker/start.h"
 
@@ -103,6 +104,7 @@ static void check_kafka(struct findings *findings, const struct config *config)
 		return;
 	}
 	check_group(findings, config);
+	refusals_check(config, findings, TIMEOUT_MS);
 	check_transactions(findings, config);
 }
 
