@@ -50,7 +50,7 @@ STORE = $(call programs,store)
 
 # libcampaign: these modules, what they use of the folders below, and our own librdkafka where there is one. The rest of
 # producer/ is the tool, which gets at nothing but the library's header and worker/base.
-LIBRARY = $(patsubst %,$(OUT)/obj/producer/%.o,client connection error options pending publishing subscription texts)
+LIBRARY = $(patsubst %,$(OUT)/obj/producer/%.o,client connection error growth options pending publishing subscription texts)
 TOOL = $(filter-out $(LIBRARY),$(call objects,producer)) $(OUT)/obj/producer/main.o
 SONAME = libcampaign.so.$(firstword $(subst ., ,$(VERSION)))
 RDKAFKA_REQUIRES = $(if $(RDKAFKA_ARCHIVE),$(shell $(PKG) --print-requires rdkafka),rdkafka)

@@ -50,11 +50,11 @@ enum campaign_log_level { CAMPAIGN_LOG_DEBUG, CAMPAIGN_LOG_INFO, CAMPAIGN_LOG_WA
 
 struct campaign_log_line {
 	enum campaign_log_level level;
-	const char *event;   /* a stable word: results_trouble, or kafka_ and librdkafka's facility */
+	const char *event;   /* a stable word: results_trouble, partitions_added, or kafka_ and librdkafka's facility */
 	const char *message; /* a sentence for a person */
 	const char *client;  /* librdkafka's name of the client; NULL: the line is not librdkafka's */
 	const char *topic;   /* NULL: of no topic */
-	int32_t partition;   /* of that topic */
+	int32_t partition;   /* of that topic; partitions_added: the first of them */
 };
 
 struct campaign_options {
@@ -94,7 +94,8 @@ struct campaign_trace {
 };
 
 /* Publishes the command, keyed by its account group. traceId, accountGroupId, campaignId and audienceId must be set, and
- * issuedAt should be. trace may be NULL. The command is settled by campaign_client_await: by its result if there is a
+ * issuedAt should be. An id that is not 1 to 64 of A-Z a-z 0-9 _ - or begins with sk_ is a REJECT (leads as well); other mistakes are
+ * answered by a result. trace may be NULL. The command is settled by campaign_client_await: by its result if there is a
  * subscription, else by the broker's acknowledgement; at the latest timeout_ms from now, which should be the same for all
  * commands of a client. BUSY; REJECT; AWAY or FATAL as above (the commands topic is looked for at the first submit). */
 CAMPAIGN_API int campaign_client_submit(struct campaign_client *client, const struct duplicate_command *command,
@@ -125,7 +126,7 @@ struct campaign_event {
 };
 
 /* The next event, at the latest after wait_ms (then CAMPAIGN_NOTHING). What it points to lives until the next call of submit,
- * await or watch. FATAL: results cannot be read any more. */
+ * await or watch. FATAL: results cannot be read any more (the topic was deleted, or deleted and created again). */
 CAMPAIGN_API int campaign_client_await(struct campaign_client *client, int wait_ms, struct campaign_event *event,
 				       struct campaign_error *error) CAMPAIGN_MUST_CHECK;
 CAMPAIGN_API int campaign_client_watch(struct campaign_client *client, int wait_ms, struct campaign_event *event,

@@ -10,7 +10,9 @@
 #include "producer/publishing.h"
 #include "producer/subscription.h"
 #include "schemas/codec.h"
+#include "schemas/command.h"
 #include "schemas/duplicate.h"
+#include "schemas/id.h"
 #include "worker/base/arena.h"
 #include "worker/base/clock.h"
 #include "worker/base/must.h"
@@ -107,6 +109,17 @@ static const char *missing_field(const struct duplicate_command *command)
 	return NULL;
 }
 
+/* Nobody is sure to receive an answer that goes to an id that is none. Whatever else is wrong with a command is answered. */
+static const char *malformed_id(const struct duplicate_command *command, struct arena *arena)
+{
+	const char *why = command_find_malformed_id(duplicate_contract.command, command, arena);
+
+	for (size_t i = 0; why == NULL && command->lead_ids && i < command->lead_count; i++)
+		if (!id_is_well_formed(command->lead_ids[i]))
+			why = id_refuse(arena_printf(arena, "leadIds[%zu]", i), command->lead_ids[i], arena);
+	return why;
+}
+
 static int open_publishing(struct campaign_client *client, struct fault *fault)
 {
 	if (client->publishing)
@@ -120,13 +133,16 @@ static int open_publishing(struct campaign_client *client, struct fault *fault)
 static int submit(struct campaign_client *client, const struct duplicate_command *command, const struct campaign_trace *trace,
 		  int timeout_ms, struct fault *fault)
 {
-	const char *missing = missing_field(command);
+	const char *missing = missing_field(command), *malformed;
 	size_t unacknowledged, size;
 	const void *value;
 
 	arena_reset(client->arena);
 	if (missing)
 		return fault_set(fault, FAULT_REJECT, "%s: missing", missing);
+	malformed = malformed_id(command, client->arena);
+	if (malformed)
+		return fault_set(fault, FAULT_REJECT, "%s", malformed);
 	if (open_publishing(client, fault) < 0)
 		return -1;
 	if (pending_count(client->pending) >= CAMPAIGN_IN_FLIGHT_MAX)

@@ -10,6 +10,8 @@
 #include "worker/base/kafka_log.h"
 #include "worker/base/must.h"
 
+#define SPREAD_MS 2000 /* until every broker knows a new topic */
+
 static void on_log(const rd_kafka_t *rk, int severity, const char *facility, const char *text)
 {
 	static const enum campaign_log_level levels[] = {
@@ -98,7 +100,7 @@ struct rd_kafka_s *connection_open(const struct options *options, enum kafka_cli
 }
 
 /* The topic's number of partitions, or why it cannot be used: 0 when it may only need a moment (its leaders are being
- * elected), -1 with a fault. */
+ * elected), -1 with a fault. FAULT_RETRY: there is no such topic, as far as that broker knows. */
 static int32_t find_partitions(rd_kafka_t *rk, rd_kafka_topic_t *topic, const char *brokers, int timeout_ms, struct fault *fault)
 {
 	const struct rd_kafka_metadata *metadata;
@@ -118,7 +120,7 @@ static int32_t find_partitions(rd_kafka_t *rk, rd_kafka_topic_t *topic, const ch
 		return count;
 	case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
 	case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-		return fault_set(fault, FAULT_FATAL, "topic %s does not exist at %s (`campaign-worker topics` creates it)", name,
+		return fault_set(fault, FAULT_RETRY, "topic %s does not exist at %s (`campaign-worker topics` creates it)", name,
 				 brokers);
 	default:
 		return fault_set(fault, FAULT_FATAL, "topic %s: %s", name, rd_kafka_err2str(err));
@@ -131,12 +133,15 @@ int32_t connection_count_partitions(struct rd_kafka_s *rk, struct rd_kafka_topic
 	int64_t deadline_ms = clock_monotonic_ms() + LOOKUP_MS, left_ms = LOOKUP_MS;
 	int32_t count = 0;
 
-	for (; count == 0 && left_ms > 0; left_ms = deadline_ms - clock_monotonic_ms()) {
+	for (; left_ms > 0; left_ms = deadline_ms - clock_monotonic_ms()) {
 		count = find_partitions(rk, topic, brokers, (int)left_ms, fault);
-		if (count == 0)
-			clock_sleep_ms(100);
+		if (count > 0 || (count < 0 && (fault->kind != FAULT_RETRY || left_ms < LOOKUP_MS - SPREAD_MS)))
+			break;
+		clock_sleep_ms(100);
 	}
 	if (count == 0)
 		return fault_set(fault, FAULT_WAIT, "topic %s has no leader", rd_kafka_topic_name(topic));
+	if (count < 0 && fault->kind == FAULT_RETRY)
+		fault->kind = FAULT_FATAL;
 	return count;
 }

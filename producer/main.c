@@ -5,6 +5,7 @@
 #include "worker/base/config.h"
 #include "worker/base/config_text.h"
 #include "worker/base/log.h"
+#include "worker/base/streams.h"
 #include "producer/tool.h"
 
 static const struct {
@@ -32,8 +33,9 @@ static bool asks_for(int argc, char **argv, const char *option)
 	return argc > 1 && strcmp(argv[1], option) == 0;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
+	const struct subcommand subcommands[] = { { "send", send_options }, { "watch", watch_options }, { 0 } };
 	struct config config = { 0 };
 	struct fault fault;
 	int rc = TOOL_USAGE;
@@ -46,7 +48,7 @@ int main(int argc, char **argv)
 		puts("campaign-producer " VERSION);
 		return TOOL_OK;
 	}
-	if (config_load(&config, FOR_PRODUCER, &argc, argv, &fault) < 0) {
+	if (config_load(&config, FOR_PRODUCER, subcommands, &argc, argv, &fault) < 0) {
 		tool_complain("%s", fault.msg);
 		config_free(&config);
 		return TOOL_USAGE;
@@ -62,4 +64,14 @@ int main(int argc, char **argv)
 	tool_complain("a command is wanted: send or watch (--help)");
 	config_free(&config);
 	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	streams_open();
+	status = run(argc, argv);
+	log_tell_suppressed(true);
+	return streams_close("campaign-producer", status);
 }

@@ -38,7 +38,7 @@ int options_copy(struct options *options, const struct campaign_options *given, 
 	if (options->brokers == NULL)
 		return fault_set(fault, FAULT_FATAL, "brokers: missing");
 	options->properties = copy_properties(given, arena, fault);
-	return options->properties ? 0 : -1;
+	return options->properties ? properties_check(options->properties, options->property_count, NULL, fault) : -1;
 }
 
 void options_log(const struct options *options, const struct campaign_log_line *line)

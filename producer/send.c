@@ -12,7 +12,7 @@
 
 #define TIMEOUT_MS 30000
 #define IDLE_MS 50 /* how often a silent pipe is looked at */
-#define EXPIRY_MS_MAX ((int64_t)1 << 50)
+#define EXPIRY_MS_MAX ((int64_t)50 * 365 * 24 * 3600 * 1000) /* no mistake of units, and no year that a command cannot have */
 
 const char send_help[] =
 	"send [options] FILE...        commands as JSON lines; - is standard input\n"
@@ -57,7 +57,7 @@ struct send {
 enum { TRACE_ID = 256, ACCOUNT_GROUP, CAMPAIGN, AUDIENCE, NAME, LEAD, EXPIRES_IN_MS, API_KEY_FILE, API_KEY, TRACEPARENT, TRACESTATE,
 	      WAIT, HTTP, TIMEOUT, HELP };
 
-static const struct option options[] = {
+const struct option send_options[] = {
 	{ "trace-id", required_argument, NULL, TRACE_ID },
 	{ "account-group", required_argument, NULL, ACCOUNT_GROUP },
 	{ "campaign", required_argument, NULL, CAMPAIGN },
@@ -160,7 +160,7 @@ static int parse_options(struct send *send, int argc, char **argv)
 	int option;
 
 	command->lead_ids = send->lead_ids = must(calloc((size_t)argc, sizeof *command->lead_ids));
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "", send_options, NULL)) != -1) {
 		if (option == HELP)
 			return 1;
 		if (take_option(send, option, optarg) < 0)
@@ -342,12 +342,23 @@ static void await_all(struct send *send, int submitted)
 		campaign_pool_reset(send->pool);
 }
 
+/* Brokers may come back, and a new topic get its leaders, within the time that a result is waited for. */
+static int subscribe(struct send *send, struct campaign_error *error)
+{
+	int64_t deadline_ms = clock_monotonic_ms() + send->timeout_ms;
+
+	while (campaign_client_subscribe(send->client, CAMPAIGN_FROM_NOW, 0, error) < 0)
+		if (error->kind != CAMPAIGN_ERROR_AWAY || tool_stopping() || clock_monotonic_ms() >= deadline_ms)
+			return -1;
+	return 0;
+}
+
 static int open_client(struct send *send, const struct config *config, struct campaign_error *error)
 {
 	send->client = tool_client_new(config, error);
 	if (send->client == NULL)
 		return -1;
-	return send->wait ? campaign_client_subscribe(send->client, CAMPAIGN_FROM_NOW, 0, error) : 0;
+	return send->wait ? subscribe(send, error) : 0;
 }
 
 static int run(struct send *send)

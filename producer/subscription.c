@@ -5,7 +5,11 @@
 #include <librdkafka/rdkafka.h>
 
 #include "producer/connection.h"
+#include "producer/growth.h"
+#include "worker/base/clock.h"
 #include "worker/base/must.h"
+
+#define RETRY_MS 100
 
 struct progress { /* of one partition of the results topic */
 	int64_t end; /* when the subscription began */
@@ -18,24 +22,49 @@ struct subscription {
 	rd_kafka_topic_t *results;
 	rd_kafka_queue_t *records;
 	rd_kafka_message_t *record; /* the last that was taken */
+	struct growth *growth;
 	struct progress *progress;
-	int32_t partition_count, passed_count;
+	int32_t partition_count, passed_count; /* of those that are read */
 };
 
-/* Sets each partition's offset to that of `wanted`: a time, RD_KAFKA_OFFSET_BEGINNING or RD_KAFKA_OFFSET_END, which is the
- * last stable offset, because the consumer is read_committed. (ListOffsets takes all three in the same field.) */
-static int find_offsets(struct subscription *subscription, rd_kafka_topic_partition_list_t *list, int64_t wanted, struct fault *fault)
+static rd_kafka_resp_err_t ask_offsets(struct subscription *subscription, rd_kafka_topic_partition_list_t *list, int64_t wanted,
+				       int timeout_ms)
 {
 	rd_kafka_resp_err_t err;
 
 	for (int i = 0; i < list->cnt; i++)
 		list->elems[i].offset = wanted;
-	err = rd_kafka_offsets_for_times(subscription->consumer, list, LOOKUP_MS);
+	err = rd_kafka_offsets_for_times(subscription->consumer, list, timeout_ms);
 	for (int i = 0; !err && i < list->cnt; i++)
 		err = list->elems[i].err;
-	if (err)
-		return fault_set(fault, FAULT_WAIT, "offsets of topic %s: %s", subscription->options->results, rd_kafka_err2str(err));
-	return 0;
+	return err;
+}
+
+/* Of a topic that was just created, the leaders may take their time.
+ * Sets each partition's offset to that of `wanted`: a time, RD_KAFKA_OFFSET_BEGINNING or RD_KAFKA_OFFSET_END, which is the
+ * last stable offset, because the consumer is read_committed. (ListOffsets takes all three in the same field.) */
+static int find_offsets(struct subscription *subscription, rd_kafka_topic_partition_list_t *list, int64_t wanted, struct fault *fault)
+{
+	int64_t deadline_ms = clock_monotonic_ms() + LOOKUP_MS, left_ms = LOOKUP_MS;
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+
+	for (; left_ms > 0; left_ms = deadline_ms - clock_monotonic_ms()) {
+		err = ask_offsets(subscription, list, wanted, (int)left_ms);
+		if (!err)
+			return 0;
+		if (err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+			break;
+		clock_sleep_ms(RETRY_MS);
+	}
+	return fault_set(fault, FAULT_WAIT, "offsets of topic %s: %s", subscription->options->results, rd_kafka_err2str(err));
+}
+
+static int read_partition(struct subscription *subscription, int32_t partition, int64_t start, struct fault *fault)
+{
+	if (rd_kafka_consume_start_queue(subscription->results, partition, start, subscription->records) == 0)
+		return 0;
+	return fault_set(fault, FAULT_FATAL, "topic %s, partition %d: %s", subscription->options->results, (int)partition,
+			 rd_kafka_err2str(rd_kafka_last_error()));
 }
 
 static int start_reading(struct subscription *subscription, rd_kafka_topic_partition_list_t *list, int64_t wanted, struct fault *fault)
@@ -55,11 +84,39 @@ static int start_reading(struct subscription *subscription, rd_kafka_topic_parti
 			start = progress->end;
 		progress->passed = start >= progress->end;
 		subscription->passed_count += progress->passed;
-		if (rd_kafka_consume_start_queue(subscription->results, i, start, subscription->records) != 0)
-			return fault_set(fault, FAULT_FATAL, "topic %s, partition %d: %s", subscription->options->results, i,
-					 rd_kafka_err2str(rd_kafka_last_error()));
+		if (read_partition(subscription, i, start, fault) < 0)
+			return -1;
 	}
 	return 0;
+}
+
+/* Partitions that were added since. Whatever they hold was published meanwhile. One that librdkafka does not know yet, it
+ * looks for. */
+static int read_added(struct subscription *subscription, int32_t count, struct fault *fault)
+{
+	int32_t before = subscription->partition_count;
+	const struct campaign_log_line line = {
+		CAMPAIGN_LOG_INFO, "partitions_added", "the results topic has more partitions: they are read from their beginning", NULL,
+		subscription->options->results, before
+	};
+
+	subscription->progress = must(realloc(subscription->progress, (size_t)count * sizeof *subscription->progress));
+	for (int32_t i = before; i < count; i++) {
+		subscription->progress[i] = (struct progress){ .end = 0, .passed = true };
+		subscription->partition_count++;
+		subscription->passed_count++;
+		if (read_partition(subscription, i, RD_KAFKA_OFFSET_BEGINNING, fault) < 0)
+			return -1;
+	}
+	options_log(subscription->options, &line);
+	return 0;
+}
+
+static int look_for_added(struct subscription *subscription, struct fault *fault)
+{
+	int32_t count = growth_look(subscription->growth, fault);
+
+	return count > subscription->partition_count ? read_added(subscription, count, fault) : count < 0 ? -1 : 0;
 }
 
 static int find_topic(struct subscription *subscription, struct fault *fault)
@@ -89,6 +146,7 @@ static int start(struct subscription *subscription, enum campaign_from from, int
 		rd_kafka_topic_partition_list_add(list, subscription->options->results, i);
 	rc = start_reading(subscription, list, wanted, fault);
 	rd_kafka_topic_partition_list_destroy(list);
+	subscription->growth = growth_new(subscription->consumer, subscription->options->results, subscription->partition_count);
 	return rc;
 }
 
@@ -112,6 +170,7 @@ void subscription_free(struct subscription *subscription)
 		rd_kafka_message_destroy(subscription->record);
 	for (int32_t i = 0; subscription->progress && i < subscription->partition_count; i++)
 		rd_kafka_consume_stop(subscription->results, i);
+	growth_free(subscription->growth);
 	if (subscription->records)
 		rd_kafka_queue_destroy(subscription->records);
 	if (subscription->results)
@@ -150,10 +209,11 @@ static int report_error(struct subscription *subscription, const rd_kafka_messag
 		return 0;
 	case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 	case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+		return fault_set(fault, FAULT_FATAL, "topic %s, partition %d: %s; the next results were deleted before they were read, or the "
+				 "topic was created again", topic, (int)message->partition, rd_kafka_message_errstr(message));
 	case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
 	case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
 	case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-	case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
 	case RD_KAFKA_RESP_ERR__FATAL:
 		return fault_set(fault, FAULT_FATAL, "topic %s, partition %d: %s", topic, (int)message->partition,
 				 rd_kafka_message_errstr(message));
@@ -165,12 +225,15 @@ static int report_error(struct subscription *subscription, const rd_kafka_messag
 
 int subscription_next(struct subscription *subscription, int wait_ms, struct fault *fault)
 {
-	rd_kafka_message_t *record = rd_kafka_consume_queue(subscription->records, wait_ms);
+	rd_kafka_message_t *record;
 	int rc;
 
 	if (subscription->record)
 		rd_kafka_message_destroy(subscription->record);
 	subscription->record = NULL;
+	if (look_for_added(subscription, fault) < 0)
+		return -1;
+	record = rd_kafka_consume_queue(subscription->records, wait_ms);
 	if (record == NULL)
 		return 0;
 	if (record->err) {

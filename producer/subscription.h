@@ -13,7 +13,8 @@ struct subscription *subscription_new(const struct options *options, enum campai
 				      struct fault *fault) MUST_CHECK;
 void subscription_free(struct subscription *subscription); /* accepts NULL */
 
-/* Takes the next record: 1, or 0 if there is none within wait_ms, -1 with FAULT_FATAL. The record is kept until the next call. */
+/* Takes the next record: 1, or 0 if there is none within wait_ms, -1 with FAULT_FATAL. Partitions that were added to the topic
+ * are read from their beginning. The record is kept until the next call. */
 int subscription_next(struct subscription *subscription, int wait_ms, struct fault *fault) MUST_CHECK;
 
 /* The key of the record that was taken, a traceId; NULL: it has none. */

@@ -11,6 +11,7 @@
 #include "worker/base/clock.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
+#include "worker/base/streams.h"
 
 #define PROGRESS_EVERY_MS 200
 
@@ -61,8 +62,6 @@ void tool_catch_signals(void)
 
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGTERM, &stop, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	setvbuf(stdout, NULL, _IOLBF, 0); /* a line is there when it is printed */
 }
 
 bool tool_stopping(void)
@@ -72,14 +71,9 @@ bool tool_stopping(void)
 
 bool tool_print(const char *text)
 {
-	static bool broken;
-
 	tool_wipe_progress();
-	if (!broken && (puts(text) == EOF || ferror(stdout))) {
-		broken = true;
-		tool_complain("standard output: %s", strerror(errno));
-	}
-	return !broken;
+	puts(text);
+	return streams_flush(); /* a line is there when it is printed */
 }
 
 const char *tool_format(const struct command_result *result, bool http, struct campaign_pool *pool)

@@ -2,6 +2,7 @@
 #ifndef TOOL_H
 #define TOOL_H
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,17 +14,18 @@ enum { TOOL_OK, TOOL_FAILED, TOOL_USAGE }; /* exit codes */
 
 /* Sub-commands: their own options are argv[1..]; an exit code. */
 extern const char send_help[], watch_help[];
+extern const struct option send_options[], watch_options[];
 int send_run(const struct config *config, int argc, char **argv);
 int watch_run(const struct config *config, int argc, char **argv);
 
 /* A client with those settings, whose trouble is logged. */
 struct campaign_client *tool_client_new(const struct config *config, struct campaign_error *error) MUST_CHECK;
 
-/* SIGINT and SIGTERM ask to stop, a second one ends at once; a closed standard output is an error, not a signal. */
+/* SIGINT and SIGTERM ask to stop, a second one ends at once. */
 void tool_catch_signals(void);
 bool tool_stopping(void);
 
-/* One line of output; false once standard output cannot be written. */
+/* One line of output; false once standard output cannot be written, which main tells (worker/base/streams.h). */
 bool tool_print(const char *text);
 /* The line for a result: the event as JSON, or, if http, the response that the API reference gives for it. */
 const char *tool_format(const struct command_result *result, bool http, struct campaign_pool *pool);

@@ -22,9 +22,9 @@ const char watch_help[] =
 	"  --until-end                 stop at the end that the topic has when this starts\n"
 	"  --count N                   stop after N results; with --until-end, exit code 1 if there are fewer\n"
 	"  --http                      print the HTTP status, headers and body, and a line break, instead\n"
-	"Results that cannot be decoded are named on standard error. Partitions added meanwhile are not seen.\n";
+	"Results that cannot be decoded are named on standard error. Partitions added meanwhile are read, too.\n";
 
-struct watch_options {
+struct watch {
 	const char *trace_id, *account_group_id, *code;
 	int64_t status; /* 0: any */
 	int64_t count;  /* 0: no limit */
@@ -35,7 +35,7 @@ struct watch_options {
 
 enum { TRACE_ID = 256, ACCOUNT_GROUP, STATUS, CODE, FROM, UNTIL_END, COUNT, HTTP, HELP };
 
-static const struct option options[] = {
+const struct option watch_options[] = {
 	{ "trace-id", required_argument, NULL, TRACE_ID },
 	{ "account-group", required_argument, NULL, ACCOUNT_GROUP },
 	{ "status", required_argument, NULL, STATUS },
@@ -48,7 +48,7 @@ static const struct option options[] = {
 	{ 0 }
 };
 
-static bool parse_from(struct watch_options *watch, const char *value)
+static bool parse_from(struct watch *watch, const char *value)
 {
 	char text[TIME_TEXT_SIZE];
 	size_t len = strlen(value);
@@ -67,7 +67,7 @@ static bool parse_from(struct watch_options *watch, const char *value)
 	return watch->from != CAMPAIGN_FROM_TIME || (clock_parse(text, &watch->from_ms) == 0 && watch->from_ms >= 0);
 }
 
-static bool take_option(struct watch_options *watch, int option, const char *value)
+static bool take_option(struct watch *watch, int option, const char *value)
 {
 	switch (option) {
 	case TRACE_ID:
@@ -93,17 +93,17 @@ static bool take_option(struct watch_options *watch, int option, const char *val
 }
 
 /* 0, 1 when help was asked for, -1 after a complaint. */
-static int parse_options(struct watch_options *watch, int argc, char **argv)
+static int parse_options(struct watch *watch, int argc, char **argv)
 {
 	int option, index;
 
-	while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
+	while ((option = getopt_long(argc, argv, "", watch_options, &index)) != -1) {
 		if (option == HELP)
 			return 1;
 		if (option == '?')
 			return -1;
 		if (!take_option(watch, option, optarg)) {
-			tool_complain("watch: --%s %s is not understood (watch --help)", options[index].name, optarg);
+			tool_complain("watch: --%s %s is not understood (watch --help)", watch_options[index].name, optarg);
 			return -1;
 		}
 	}
@@ -118,13 +118,13 @@ static bool same(const char *wanted, const char *value)
 	return wanted == NULL || (value && strcmp(wanted, value) == 0);
 }
 
-static bool matches(const struct watch_options *watch, const struct command_result *result)
+static bool matches(const struct watch *watch, const struct command_result *result)
 {
 	return same(watch->trace_id, result->trace_id) && same(watch->account_group_id, result->account_group_id) &&
 	       same(watch->code, result->error_code) && (watch->status == 0 || watch->status == result->http_status);
 }
 
-static bool print(const struct watch_options *watch, const struct campaign_event *event, struct campaign_pool *pool)
+static bool print(const struct watch *watch, const struct campaign_event *event, struct campaign_pool *pool)
 {
 	const char *text = tool_format(event->result, watch->http, pool);
 
@@ -140,13 +140,14 @@ static bool print(const struct watch_options *watch, const struct campaign_event
 	return printed;
 }
 
-static int follow(const struct watch_options *watch, struct campaign_client *client, struct campaign_pool *pool)
+static int follow(const struct watch *watch, struct campaign_client *client, struct campaign_pool *pool)
 {
 	struct campaign_event event;
 	struct campaign_error error;
 	int64_t printed = 0;
 
 	while (!tool_stopping() && !(watch->until_end && campaign_client_caught_up(client))) {
+		log_tell_suppressed(false);
 		campaign_pool_reset(pool);
 		if (campaign_client_watch(client, WAIT_MS, &event, &error) < 0) {
 			tool_complain("%s", error.message);
@@ -169,7 +170,7 @@ static int follow(const struct watch_options *watch, struct campaign_client *cli
 
 int watch_run(const struct config *config, int argc, char **argv)
 {
-	struct watch_options watch = { .from = CAMPAIGN_FROM_NOW };
+	struct watch watch = { .from = CAMPAIGN_FROM_NOW };
 	struct campaign_client *client = NULL;
 	struct campaign_pool *pool;
 	struct campaign_error error;

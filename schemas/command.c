@@ -5,7 +5,7 @@
 #include "schemas/digest.h"
 #include "schemas/id.h"
 
-static const char *find_malformed_id(const struct record_type *type, const void *command, struct arena *arena)
+const char *command_find_malformed_id(const struct record_type *type, const void *command, struct arena *arena)
 {
 	for (size_t i = 0; i < type->count; i++) {
 		const struct field *field = &type->fields[i];
@@ -22,7 +22,7 @@ static const char *find_malformed_id(const struct record_type *type, const void 
 
 int command_check(const struct contract *contract, struct command_head *command, struct arena *arena, const char **details)
 {
-	*details = find_malformed_id(contract->command, command, arena);
+	*details = command_find_malformed_id(contract->command, command, arena);
 	if (*details || (contract->check && contract->check(command, arena, details) < 0))
 		return -1;
 	digest_fields(contract->command, command, command->digest);

@@ -21,6 +21,9 @@
 	{ "expiresAt", FIELD_TIME, AT(command_head, expires_at_ms), BESIDE(command_head, has_expiry), .nullable = true, \
 	  .parameter = true }
 
+/* A sentence (arena) that names the first of the command's fields whose id is not well-formed; NULL: all are. */
+const char *command_find_malformed_id(const struct record_type *type, const void *command, struct arena *arena);
+
 /* Rule 1: every id is well-formed, and what the contract checks beyond that. Computes the digest. 0, or -1 with details (a
  * sentence in the arena that names the field and echoes only well-formed ids) for reason_invalid_field. */
 int command_check(const struct contract *contract, struct command_head *command, struct arena *arena,

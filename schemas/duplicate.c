@@ -91,13 +91,6 @@ static bool is_bidi_control(int32_t c)
 	return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
 }
 
-/* Unicode's White_Space, and what shows nothing at all: a name of these only would be an empty line on a screen. */
-static bool is_blank(int32_t c)
-{
-	return c == 0x20 || c == 0xa0 || c == 0xad || c == 0x61c || c == 0x1680 || (c >= 0x2000 && c <= 0x200f) ||
-	       c == 0x202f || c == 0x205f || c == 0x2060 || c == 0x2800 || c == 0x3000 || c == 0x3164 || c == 0xfeff;
-}
-
 static const char *check_name(const char *name, struct arena *arena)
 {
 	const char *end = name + strlen(name);
@@ -114,7 +107,9 @@ static const char *check_name(const char *name, struct arena *arena)
 			return arena_printf(arena, "name has a control character at character %d", chars);
 		if (is_bidi_control(c))
 			return arena_printf(arena, "name has a bidirectional-override character at character %d", chars);
-		blank = blank && is_blank(c);
+		if (utf8_is_noncharacter(c))
+			return arena_printf(arena, "name has a noncharacter at character %d", chars);
+		blank = blank && utf8_is_blank(c);
 		if (chars > CAMPAIGN_NAME_MAX_CHARS)
 			return arena_printf(arena, "name is too long: 1 to %d characters", CAMPAIGN_NAME_MAX_CHARS);
 	}

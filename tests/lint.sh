@@ -24,10 +24,11 @@ sources() { find worker schemas producer -name '*.[ch]' | sort; }
 # Downward only: a line is a layer and its modules, which may include those of the lines with a smaller number.
 layers='
 9 worker/base/must
-10 worker/base/identity worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/offsets worker/base/waiter worker/base/distance
+10 worker/base/identity worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/offsets worker/base/waiter worker/base/distance worker/base/streams
 11 worker/base/log worker/base/failpoint worker/base/properties worker/base/findings
 12 worker/base/statistics worker/base/settings worker/base/kafka_log
-13 worker/base/config worker/base/config_text
+13 worker/base/arguments worker/base/config_text
+14 worker/base/config
 20 schemas/types schemas/reason schemas/murmur2 schemas/framing schemas/fingerprint schemas/guard
 21 schemas/field schemas/id schemas/record
 22 schemas/contract schemas/details schemas/digest schemas/dead_letter
@@ -36,7 +37,7 @@ layers='
 25 schemas/codec
 30 worker/sql/sql
 31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/standstill worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
-32 worker/duplicate worker/kafka/positions
+32 worker/duplicate worker/kafka/positions worker/kafka/refusals
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
 31 worker/db/params worker/db/rows worker/db/diagnosis
 32 worker/db/connection worker/db/binding
@@ -52,7 +53,7 @@ layers='
 50 worker/check worker/resume worker/run
 60 worker/main
 30 producer/campaign
-31 producer/error producer/options producer/pending
+31 producer/error producer/options producer/pending producer/growth
 32 producer/connection producer/texts
 33 producer/publishing producer/subscription
 34 producer/client
@@ -112,13 +113,13 @@ includes_of() { # PATTERN ALLOWED-FILE...
 verdict 'modules build on lower ones only' "$(includes_upward)"
 verdict 'rooms side by side do not include each other' "$(strangers)"
 verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "$(includes_of 'librdkafka/.*' worker/kafka/*.c \
-	producer/connection.c producer/publishing.c producer/subscription.c)"
+	producer/connection.c producer/publishing.c producer/subscription.c producer/growth.c)"
 verdict 'libpq is included by worker/db/connection.c, diagnosis.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/diagnosis.c worker/db/rows.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/writer_schema.c schemas/decode.c schemas/encode.c schemas/guard.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
 verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c schemas/dead_letter.c producer/texts.c)"
 # libcampaign stands on the schemas and worker/base, its tool on its header and worker/base.
-library='campaign client connection error options pending publishing subscription texts'
+library='campaign client connection error growth options pending publishing subscription texts'
 producer_includes() {
 	sources | grep '^producer/' | xargs grep -n '^#include "' | awk -v library="$library" '
 	BEGIN { n = split(library, name, " "); for (i = 1; i <= n; i++) ours[name[i]] = 1 }

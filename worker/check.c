@@ -10,6 +10,7 @@
 #include "worker/db/rights.h"
 #include "worker/kafka/inspection.h"
 #include "worker/kafka/kafka.h"
+#include "worker/kafka/refusals.h"
 #include "worker/kafka/topics.h"
 
 #define TIMEOUT_MS 10000
@@ -52,6 +53,7 @@ static bool check_kafka(struct findings *findings, const struct config *config)
 		return false;
 	}
 	check_stable(findings, config, TIMEOUT_MS);
+	refusals_check(config, findings, TIMEOUT_MS);
 	check_transactions(findings, config);
 	return true;
 }

@@ -9,6 +9,7 @@
 #include "worker/base/config_text.h"
 #include "worker/base/log.h"
 #include "worker/base/offsets.h"
+#include "worker/base/streams.h"
 #include "worker/check.h"
 #include "worker/db/migrate.h"
 #include "worker/duplicate.h"
@@ -24,14 +25,14 @@ static void print_line(void *arg, const char *line)
 {
 	(void)arg;
 	puts(line);
-	fflush(stdout);
+	streams_flush();
 }
 
 static void print_finding(void *arg, bool wrong, const char *line)
 {
 	(void)arg;
 	printf("%s %s\n", wrong ? "WRONG" : "ok   ", line);
-	fflush(stdout);
+	streams_flush();
 }
 
 static int complain(const struct fault *fault)
@@ -100,20 +101,21 @@ static int check_command(const struct config *config)
 	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+static const struct option topics_options[] = {
+	{ "partitions", required_argument, NULL, 'p' },
+	{ "results-partitions", required_argument, NULL, 'r' },
+	{ "replication", required_argument, NULL, 'f' },
+	{ 0 },
+};
+
 static int topics_command(const struct config *config, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "partitions", required_argument, NULL, 'p' },
-		{ "results-partitions", required_argument, NULL, 'r' },
-		{ "replication", required_argument, NULL, 'f' },
-		{ 0 },
-	};
 	long long partitions = 12, results = 6, replication = 0;
 	struct fault fault;
 	struct findings findings = { .print = print_finding };
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "", topics_options, NULL)) != -1) {
 		if (option == 'p' ? !parse_number(optarg, 1, 10000, &partitions) :
 		    option == 'r' ? !parse_number(optarg, 1, 10000, &results) :
 		    option == 'f' ? !parse_number(optarg, 1, 100, &replication) : true)
@@ -126,18 +128,19 @@ static int topics_command(const struct config *config, int argc, char **argv)
 	return findings.wrong_count > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+static const struct option resume_options[] = {
+	{ "partition", required_argument, NULL, 'p' },
+	{ "from", required_argument, NULL, 'f' },
+	{ 0 },
+};
+
 static int resume_command(const struct config *config, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "partition", required_argument, NULL, 'p' },
-		{ "from", required_argument, NULL, 'f' },
-		{ 0 },
-	};
 	long long partition = -1, from = -1;
 	struct fault fault;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "", resume_options, NULL)) != -1) {
 		if (option == 'f' && strcmp(optarg, "earliest") == 0)
 			from = RESUME_EARLIEST;
 		else if (option == 'p' ? !parse_number(optarg, 0, INT32_MAX, &partition) :
@@ -183,24 +186,29 @@ static int dispatch(const struct config *config, int argc, char **argv)
 	return usage_error("no such command", command);
 }
 
-int main(int argc, char **argv)
+static const struct subcommand subcommands[] = {
+	{ "topics", topics_options },
+	{ "resume", resume_options },
+	{ 0 },
+};
+
+static int run(int argc, char **argv)
 {
+	const struct arguments arguments = { FOR_WORKER, subcommands, argc, argv, 1, NULL };
 	struct config config = { 0 };
 	struct fault fault;
 	int status;
 
-	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-			print_usage(stdout);
-			config_print_help(FOR_WORKER);
-			return EXIT_SUCCESS;
-		}
-		if (strcmp(argv[i], "--version") == 0) {
-			puts("campaign-worker " VERSION);
-			return EXIT_SUCCESS;
-		}
+	if (arguments_have(arguments, "--help") || arguments_have(arguments, "-h")) {
+		print_usage(stdout);
+		config_print_help(FOR_WORKER);
+		return EXIT_SUCCESS;
 	}
-	if (config_load(&config, FOR_WORKER, &argc, argv, &fault) < 0) {
+	if (arguments_have(arguments, "--version")) {
+		puts("campaign-worker " VERSION);
+		return EXIT_SUCCESS;
+	}
+	if (config_load(&config, FOR_WORKER, subcommands, &argc, argv, &fault) < 0) {
 		fprintf(stderr, "campaign-worker: %s\n", fault.msg);
 		config_free(&config);
 		return EXIT_USAGE;
@@ -214,4 +222,14 @@ int main(int argc, char **argv)
 	status = dispatch(&config, argc - 1, argv + 1);
 	config_free(&config);
 	return status;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	streams_open();
+	status = run(argc, argv);
+	log_tell_suppressed(true);
+	return streams_close("campaign-worker", status);
 }

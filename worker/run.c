@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "worker/base/clock.h"
@@ -34,6 +35,9 @@ static void install_signals(void)
 	sigaction(SIGHUP, &act, NULL);
 }
 
+/* Held until every lane has its thread: the clients of a lane have threads as well, of which librdkafka may not survive the lack. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
 struct worker_thread {
 	struct lane *lane;
 	pthread_t thread;
@@ -45,6 +49,8 @@ static void *run_lane(void *arg)
 {
 	struct worker_thread *thread = arg;
 
+	pthread_mutex_lock(&gate);
+	pthread_mutex_unlock(&gate);
 	thread->status = lane_run(thread->lane);
 	if (thread->status < 0)
 		atomic_store(&stop, true); /* the others drain; a supervisor starts all anew */
@@ -68,6 +74,7 @@ static void wait_for_lanes(const struct config *config, const struct worker_thre
 
 	while (!all_ended(threads, n)) {
 		clock_sleep_ms(20);
+		log_tell_suppressed(false);
 		if (!atomic_load(&stop))
 			continue;
 		if (deadline == 0) {
@@ -77,6 +84,7 @@ static void wait_for_lanes(const struct config *config, const struct worker_thre
 		if (clock_monotonic_ms() >= deadline) {
 			log_error("drain_budget_exceeded", "not drained in time: ending anyway, what was in hand is delivered again",
 				  "drain_ms", LOG_INT(config->drain_ms));
+			log_tell_suppressed(true);
 			_exit(EXIT_FAILURE);
 		}
 	}
@@ -113,34 +121,63 @@ static void bound_heaps(int lanes)
 #endif
 }
 
+static int make_lanes(struct worker_thread *threads, const struct config *config, const struct operation *operation)
+{
+	struct fault fault;
+
+	for (int i = 0; i < config->lanes; i++) {
+		threads[i].lane = lane_new(config, operation, i, &stop, &fault);
+		if (threads[i].lane == NULL) {
+			log_error("fatal", fault.msg);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* How many lanes have a thread. If not all of them, those that have one find that they are to stop. */
+static int start_lanes(struct worker_thread *threads, int n)
+{
+	int started = 0, error = 0;
+
+	pthread_mutex_lock(&gate);
+	while (started < n && (error = pthread_create(&threads[started].thread, NULL, run_lane, &threads[started])) == 0)
+		started++;
+	if (error) {
+		log_error("fatal", "cannot start a thread for each lane", "lane", LOG_INT(started), "error", strerror(error));
+		atomic_store(&stop, true);
+	}
+	pthread_mutex_unlock(&gate);
+	return started;
+}
+
+/* Until all of them have stopped. */
+static int run_threads(const struct config *config, struct worker_thread *threads)
+{
+	int started = start_lanes(threads, config->lanes), status = started < config->lanes ? EXIT_FAILURE : EXIT_SUCCESS;
+
+	wait_for_lanes(config, threads, started);
+	for (int i = 0; i < started; i++) {
+		pthread_join(threads[i].thread, NULL);
+		log_lane(threads[i].lane, i);
+		if (threads[i].status < 0)
+			status = EXIT_FAILURE;
+	}
+	return status;
+}
+
 int run_lanes(const struct config *config, const struct operation *operation)
 {
 	struct worker_thread *threads = must(calloc((size_t)config->lanes, sizeof *threads));
-	int status = EXIT_SUCCESS;
-	struct fault fault;
+	int status = EXIT_FAILURE;
 
 	bound_heaps(config->lanes);
 	install_signals();
 	srand((unsigned)(getpid() ^ clock_wall_ms())); /* jitter: workers must not all come back at once */
 	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",
 		 config->commands, "lanes", LOG_INT(config->lanes));
-	for (int i = 0; i < config->lanes; i++) {
-		threads[i].lane = lane_new(config, operation, i, &stop, &fault);
-		if (threads[i].lane == NULL) {
-			log_error("fatal", fault.msg);
-			free_lanes(threads, config->lanes);
-			return EXIT_FAILURE;
-		}
-	}
-	for (int i = 0; i < config->lanes; i++)
-		must_be(pthread_create(&threads[i].thread, NULL, run_lane, &threads[i]) == 0);
-	wait_for_lanes(config, threads, config->lanes);
-	for (int i = 0; i < config->lanes; i++) {
-		pthread_join(threads[i].thread, NULL);
-		log_lane(threads[i].lane, i);
-		if (threads[i].status < 0)
-			status = EXIT_FAILURE;
-	}
+	if (make_lanes(threads, config, operation) == 0)
+		status = run_threads(config, threads);
 	free_lanes(threads, config->lanes);
 	log_info("stopped", status == EXIT_SUCCESS ? "drained" : "stopped on an error");
 	return status;

@@ -100,7 +100,7 @@ static inline void configure(struct config *config, const struct cluster *cluste
 	for (; more && *more; more++)
 		argv[argc++] = *more;
 	argv[argc] = NULL;
-	if (config_load(config, FOR_WORKER, &argc, (char **)argv, &fault) < 0)
+	if (config_load(config, FOR_WORKER, NULL, &argc, (char **)argv, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	assert_int_equal(argc, 1);
 }

@@ -12,7 +12,7 @@ int main(int argc, char **argv)
 	struct fault fault;
 	int status;
 
-	if (config_load(&config, FOR_WORKER, &argc, argv, &fault) < 0) {
+	if (config_load(&config, FOR_WORKER, NULL, &argc, argv, &fault) < 0) {
 		fprintf(stderr, "archive-worker: %s\n", fault.msg);
 		return EXIT_FAILURE;
 	}

@@ -307,6 +307,10 @@ INVALID = {
     "audienceId is a key": ({"audienceId": "sk_1"}, "audienceId " + SECRET_FORM),
     "name empty": ({"name": ""}, "name is empty: 1 to 255 characters, not only white space"),
     "name blank": ({"name": " \u00a0\u2003\u3000"}, "name is blank: 1 to 255 characters, not only white space"),
+    **{"name of U+%04X" % ord(c): ({"name": c}, "name is blank: 1 to 255 characters, not only white space")
+       for c in "\u115f\u1160\uffa0\u2061\u2064\u206a\ufe0f\u180e\u034f\U000e0100"},
+    "name with a noncharacter": ({"name": "a\ufdd0"}, "name has a noncharacter at character 2"),
+    "name with a noncharacter of the last plane": ({"name": "\U0010ffff"}, "name has a noncharacter at character 1"),
     "name too long": ({"name": "é" * 256}, "name is too long: 1 to 255 characters"),
     "name with a line break": ({"name": "two\nlines"}, "name has a control character at character 4"),
     "name with C1": ({"name": "a\u0085"}, "name has a control character at character 2"),

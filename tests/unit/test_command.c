@@ -125,6 +125,13 @@ static void judges_names(void **state)
 		  "name is blank: 1 to 255 characters, not only white space" },
 		{ "\xe2\x80\x8b\xef\xbb\xbf\xe2\x81\xa0", "name is blank: 1 to 255 characters, not only white space" },
 		{ "\xe2\x80\x8e", "name is blank: 1 to 255 characters, not only white space" },
+		{ "\xe1\x85\x9f\xe1\x85\xa0\xef\xbe\xa0", "name is blank: 1 to 255 characters, not only white space" }, /* fillers */
+		{ "\xe2\x81\xa1\xe2\x81\xa4\xe2\x81\xaa", "name is blank: 1 to 255 characters, not only white space" },
+		{ "\xef\xb8\x8f\xe1\xa0\x8e\xcd\x8f\xf3\xa0\x84\x80", "name is blank: 1 to 255 characters, not only white space" },
+		{ "\xe2\x9d\xa4\xef\xb8\x8f", NULL }, /* a heart and the selector of its emoji form */
+		{ "a\xef\xb7\x90", "name has a noncharacter at character 2" },
+		{ "\xef\xbf\xbf", "name has a noncharacter at character 1" },
+		{ "ab\xf4\x8f\xbf\xbe", "name has a noncharacter at character 3" },
 		{ "a\nb", "name has a control character at character 2" },
 		{ "\ta", "name has a control character at character 1" },
 		{ "ab\x7f", "name has a control character at character 3" },

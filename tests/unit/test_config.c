@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,14 @@
 
 #include "worker/base/config.h"
 #include "worker/base/config_text.h"
+
+static const struct option send_options[] = {
+	{ "name", required_argument, NULL, 1 },
+	{ "wait", no_argument, NULL, 2 },
+	{ "account-group", required_argument, NULL, 3 },
+	{ 0 }
+};
+static const struct subcommand subcommands[] = { { "send", send_options }, { 0 } };
 
 static struct config config;
 static struct fault fault;
@@ -32,7 +41,7 @@ static int load_as(enum program program, const char *args)
 		argv[argc++] = word;
 	argv[argc] = NULL;
 	memset(&fault, 0, sizeof fault);
-	return config_load(&config, program, &argc, argv, &fault);
+	return config_load(&config, program, subcommands, &argc, argv, &fault);
 }
 
 static int load(const char *args)
@@ -141,6 +150,133 @@ static void test_command_line(void **state)
 	assert_null(argv[7]);
 }
 
+static void assert_left(const char *text)
+{
+	char joined[512] = "";
+
+	for (int i = 1; i < argc; i++) {
+		strcat(joined, i > 1 ? " " : "");
+		strcat(joined, argv[i]);
+	}
+	assert_string_equal(joined, text);
+}
+
+/* What stands behind an option that takes a value is its value. */
+static void test_values_that_look_like_options(void **state)
+{
+	(void)state;
+	assert_int_equal(load_as(FOR_PRODUCER, "send --name -backup --wait -b x:1 --account-group --results --acc -Xa --name=-b -X sasl.password=-b"), 0);
+	assert_left("send --name -backup --wait --account-group --results --acc -Xa --name=-b");
+	assert_string_equal(config.brokers, "x:1");
+	assert_string_equal(config.results, "campaigns.duplicate.results.v1");
+	assert_string_equal(property("sasl.password"), "-b");
+	assert_int_equal(load_as(FOR_PRODUCER, "-b x:1 send --name -- -b y:1"), -1); /* the value is "--", so -b stands twice */
+	assert_non_null(strstr(fault.msg, "given twice"));
+	assert_int_equal(load_as(FOR_PRODUCER, "-b x:1 send --name -- -- -b y:1"), 0);
+	assert_left("send --name -- -- -b y:1");
+	assert_int_equal(load_as(FOR_PRODUCER, "watch --name -b x:1"), 0); /* no option of that sub-command */
+	assert_left("watch --name");
+	assert_int_equal(load_as(FOR_PRODUCER, "send --name"), 0);
+	assert_left("send --name");
+	assert_int_equal(load("run --instance -h --group --version"), 0);
+	assert_string_equal(config.instance, "-h");
+	assert_string_equal(config.group, "--version");
+	refused("-X -b", "-X (command line): wanted property=value", NULL);
+}
+
+static bool ask(const char *option, char **texts)
+{
+	struct arguments arguments = { FOR_PRODUCER, subcommands, 0, texts, 1, NULL };
+
+	while (texts[arguments.argc])
+		arguments.argc++;
+	return arguments_have(arguments, option);
+}
+
+static void test_options_that_are_values(void **state)
+{
+	char prog[] = "prog", command[] = "send", name[] = "--name", help[] = "--help", end[] = "--", brokers[] = "--brokers";
+
+	(void)state;
+	assert_true(ask("--help", (char *[]){ prog, command, help, NULL }));
+	assert_true(ask("--help", (char *[]){ prog, help, NULL }));
+	assert_false(ask("--help", (char *[]){ prog, command, name, help, NULL }));
+	assert_false(ask("--help", (char *[]){ prog, brokers, help, NULL }));
+	assert_false(ask("--help", (char *[]){ prog, command, end, help, NULL }));
+	assert_true(ask("--help", (char *[]){ prog, command, name, name, help, NULL }));
+}
+
+/* Kubernetes sets them for Services called campaign, campaign-api, campaign-kafka and the like. */
+static void test_service_links(void **state)
+{
+	static const char *const links[][2] = {
+		{ "CAMPAIGN_SERVICE_HOST", "10.0.0.1" }, { "CAMPAIGN_API_SERVICE_HOST", "fd00::1" }, { "CAMPAIGN_API_SERVICE_PORT", "80" },
+		{ "CAMPAIGN_API_SERVICE_PORT_HTTP_ADMIN", "81" }, { "CAMPAIGN_PORT", "tcp://10.0.0.1:80" },
+		{ "CAMPAIGN_WORKER_PORT", "udp://10.0.0.1:80" }, { "CAMPAIGN_WORKER_PORT_9090_TCP", "tcp://10.0.0.1:9090" },
+		{ "CAMPAIGN_LANES_PORT_9090_TCP_PROTO", "tcp" }, { "CAMPAIGN_WORKER_PORT_9090_UDP_PORT", "9090" },
+		{ "CAMPAIGN_KAFKA_PORT_9092_TCP_ADDR", "10.0.0.1" }, { "CAMPAIGN_KAFKA_SERVICE_HOST", "10.0.0.1" },
+		{ "CAMPAIGN_KAFKA_PORT_9092_SCTP", "sctp://10.0.0.1:9092" },
+	};
+	static const char *const mistakes[][2] = {
+		{ "CAMPAIGN_LANES_PORT", "3" }, { "CAMPAIGN_WORKER_LANES", "3" }, { "CAMPAIGN_SERVICE_HOSTS", "a" },
+		{ "CAMPAIGN_PORT_9090", "3" }, { "CAMPAIGN_PORT_X_TCP", "3" }, { "CAMPAIGN_PRODUCER_BROKERS", "a:1" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
+		setenv(links[i][0], links[i][1], 1);
+	if (load("") < 0)
+		fail_msg("%s", fault.msg);
+	assert_int_equal(config.property_count, 0);
+	for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
+		unsetenv(links[i][0]);
+	for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
+		setenv(mistakes[i][0], mistakes[i][1], 1);
+		refused("", mistakes[i][0], "no such setting", NULL);
+		unsetenv(mistakes[i][0]);
+	}
+}
+
+/* Whoever calls a Service as a setting is called must not set it. */
+static void test_no_setting_looks_like_a_service_link(void **state)
+{
+	struct arena *arena = arena_new(0);
+
+	(void)state;
+	for (const struct setting *setting = setting_table; setting < setting_table + setting_count; setting++) {
+		const char *variable = setting_variable(arena, setting->name);
+		const char *end = strrchr(variable, '_');
+
+		assert_null(strstr(variable, "_SERVICE_"));
+		assert_null(strstr(variable, "_PORT_"));
+		assert_string_not_equal(end, "_PORT");
+	}
+	arena_free(arena);
+}
+
+/* What cannot work with the other settings is said before anything is tried. */
+static void test_values_that_cannot_work(void **state)
+{
+	(void)state;
+	refused("-X queue.buffering.max.messages=10", "queue.buffering.max.messages (command line)", "at least 1000", "batch", NULL);
+	assert_int_equal(load("-X queue.buffering.max.messages=10 --batch 5"), 0);
+	assert_int_equal(load("-X queue.buffering.max.messages=0"), 0);
+	assert_int_equal(load_as(FOR_PRODUCER, "-X queue.buffering.max.messages=10"), 0);
+	refused("-X queue.buffering.max.kbytes=100", "queue.buffering.max.kbytes", "memory", NULL);
+	refused("-X message.max.bytes=500000", "message.max.bytes", "1000000", "dead-letter-bytes", NULL);
+	assert_int_equal(load("-X message.max.bytes=500000 --dead-letter-bytes 400000"), 0);
+	refused("-X session.timeout.ms=500", "session.timeout.ms (command line)", "heartbeat.interval.ms", NULL);
+	refused("-X heartbeat.interval.ms=6000", "heartbeat.interval.ms (command line)", NULL);
+	assert_int_equal(load("-X session.timeout.ms=500 -X heartbeat.interval.ms=100"), 0);
+	refused("-X socket.timeout.ms=20", "socket.timeout.ms", "1000", NULL);
+	refused("-X delivery.timeout.ms=5", "delivery.timeout.ms", NULL);
+	refused("-X receive.message.max.bytes=100000", "receive.message.max.bytes", NULL);
+	refused("-X connections.max.idle.ms=1", "connections.max.idle.ms", NULL);
+	setenv("CAMPAIGN_KAFKA_SESSION_TIMEOUT_MS", "900", 1);
+	refused("", "session.timeout.ms (environment variable CAMPAIGN_KAFKA_SESSION_TIMEOUT_MS)", NULL);
+	unsetenv("CAMPAIGN_KAFKA_SESSION_TIMEOUT_MS");
+}
+
 static void test_malformed(void **state)
 {
 	(void)state;
@@ -202,12 +338,10 @@ static void test_environment(void **state)
 	setenv("CAMPAIGN_API_KEY", "k", 1);
 	setenv("CAMPAIGN_FAILPOINT_FILE", "k", 1);
 	setenv("CAMPAIGN_TEST_X", "k", 1);
-	setenv("CAMPAIGN_WORKER_SERVICE_HOST", "10.0.0.1", 1);
 	assert_int_equal(load(""), 0);
 	unsetenv("CAMPAIGN_API_KEY");
 	unsetenv("CAMPAIGN_FAILPOINT_FILE");
 	unsetenv("CAMPAIGN_TEST_X");
-	unsetenv("CAMPAIGN_WORKER_SERVICE_HOST");
 	unsetenv("CAMPAIGN_LOCK_TIMEOUT_MS");
 	unsetenv("CAMPAIGN_KAFKA_SASL_PASSWORD");
 }
@@ -278,7 +412,8 @@ static void test_refused_properties(void **state)
 		"bootstrap.servers", "metadata.broker.list", "partition.assignment.strategy", "group.protocol",
 		"group.protocol.type", "group.remote.assignor", "group.instance.id", "partitioner", "queuing.strategy",
 		"max.in.flight", "max.in.flight.requests.per.connection", "retries", "message.send.max.retries",
-		"enable.partition.eof", "enabled_events", "delivery.report.only.error", "allow.auto.create.topics", "test.mock.num.brokers",
+		"enable.partition.eof", "enabled_events", "delivery.report.only.error", "allow.auto.create.topics", "topic.blacklist",
+		"test.mock.num.brokers",
 	};
 	char args[128];
 
@@ -432,7 +567,10 @@ int main(void)
 		cmocka_unit_test(test_files),		   cmocka_unit_test(test_bad_files),
 		cmocka_unit_test(test_refused_properties), cmocka_unit_test(test_secrets_from_files),
 		cmocka_unit_test(test_programs),	   cmocka_unit_test(test_example),
-		cmocka_unit_test(test_documentation),
+		cmocka_unit_test(test_documentation),	   cmocka_unit_test(test_values_that_look_like_options),
+		cmocka_unit_test(test_service_links),	   cmocka_unit_test(test_options_that_are_values),
+		cmocka_unit_test(test_no_setting_looks_like_a_service_link),
+		cmocka_unit_test(test_values_that_cannot_work),
 	};
 	extern char **environ;
 	char *name;

@@ -15,7 +15,7 @@
 #include "worker/kafka/kafka.h"
 #include "worker/base/log.h"
 
-static struct property properties[8];
+static struct property properties[16];
 static struct config config;
 static struct fault fault;
 
@@ -56,6 +56,7 @@ static void test_consumer(void **state)
 	assert_property(KAFKA_CONSUMER, "isolation.level", "read_committed");
 	assert_property(KAFKA_CONSUMER, "partition.assignment.strategy", "range");
 	assert_property(KAFKA_CONSUMER, "enable.partition.eof", "true");
+	assert_property(KAFKA_CONSUMER, "group.protocol", "classic");
 	assert_property(KAFKA_CONSUMER, "session.timeout.ms", "6000");
 	assert_property(KAFKA_CONSUMER, "reconnect.backoff.max.ms", "2000");
 	assert_property(KAFKA_CONSUMER, "socket.nagle.disable", "true");
@@ -92,11 +93,13 @@ static void test_precedence(void **state)
 	give("client.id", "mine");
 	give("isolation.level", "read_uncommitted");
 	give("partitioner", "random");
+	give("group.protocol", "consumer");
 	give("allow.auto.create.topics", "true");
 	give("bootstrap.servers", "elsewhere:1");
 	assert_property(KAFKA_CONSUMER, "session.timeout.ms", "7000");
 	assert_property(KAFKA_CONSUMER, "client.id", "mine");
 	assert_property(KAFKA_CONSUMER, "isolation.level", "read_committed");
+	assert_property(KAFKA_CONSUMER, "group.protocol", "classic");
 	assert_property(KAFKA_CONSUMER, "bootstrap.servers", "localhost:1");
 	assert_property(KAFKA_PRODUCER, "compression.codec", "none");
 	assert_property(KAFKA_TRANSACTIONAL_PRODUCER, "allow.auto.create.topics", "false");

@@ -89,6 +89,7 @@ static void test_calls_in_the_wrong_order(void **state)
 	struct campaign_options options = { .brokers = "127.0.0.1:1" };
 	struct campaign_client *client = campaign_client_new(&options, &error);
 	struct duplicate_command command = { .head = { .trace_id = "t", .account_group_id = "g" }, .campaign_id = "c" };
+	const char *leads[] = { "lead", "lead,2" };
 	struct campaign_event event;
 
 	(void)state;
@@ -103,6 +104,18 @@ static void test_calls_in_the_wrong_order(void **state)
 	command.audience_id = "a";
 	assert_int_equal(campaign_client_submit(client, &command, NULL, 1000, &error), -1);
 	expect_error(CAMPAIGN_ERROR_FATAL, "commands: missing");
+	command.head.trace_id = "a b";
+	assert_int_equal(campaign_client_submit(client, &command, NULL, 1000, &error), -1);
+	expect_error(CAMPAIGN_ERROR_REJECT, "traceId is not a well-formed id: 1 to 64 of A-Z a-z 0-9 _ -");
+	command.head.trace_id = "t";
+	command.campaign_id = "sk_live_1";
+	assert_int_equal(campaign_client_submit(client, &command, NULL, 1000, &error), -1);
+	expect_error(CAMPAIGN_ERROR_REJECT, "campaignId is not a well-formed id: it begins with sk_");
+	command.campaign_id = "c";
+	command.lead_ids = leads;
+	command.lead_count = 2;
+	assert_int_equal(campaign_client_submit(client, &command, NULL, 1000, &error), -1);
+	expect_error(CAMPAIGN_ERROR_REJECT, "leadIds[1] is not a well-formed id: 1 to 64");
 	assert_int_equal(campaign_client_in_flight(client), 0);
 	assert_int_equal(campaign_client_await(client, 0, &event, &error), 0);
 	assert_int_equal(event.kind, CAMPAIGN_NOTHING);

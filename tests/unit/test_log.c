@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "worker/base/clock.h"
@@ -257,26 +257,85 @@ static void test_stuck_pipe(void **state)
 	close(ends[1]);
 }
 
-/* Without stderr, the next file opened must not become the log. */
-static void test_closed_stderr(void **state)
+static void limit_file(long bytes)
 {
-	int status;
-	pid_t pid = fork();
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes < 0 ? limit.rlim_max : (rlim_t)bytes;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A file system that fills up in the midst of a line: what is begun is completed before anything follows it. */
+static void test_a_line_written_in_part(void **state)
+{
+	char *text;
 
 	(void)state;
-	if (pid == 0) {
-		int fd;
+	log_info("first", "m");
+	limit_file(lseek(file_fd, 0, SEEK_END) + 40);
+	log_info("second", "m", "key", "value");
+	assert_int_equal(log_dropped(), 0);
+	log_info("third", "m");
+	assert_int_equal(log_dropped(), 1);
+	limit_file(-1);
+	log_info("fourth", "m");
+	text = logged();
+	assert_non_null(strstr(text, " level=info event=second msg=m key=value\ntime="));
+	assert_null(strstr(text, "third"));
+	assert_non_null(strstr(text, " level=info event=fourth dropped=1 msg=m\n"));
+	assert_int_equal(lines(text), 3);
+}
 
-		log_set_fd(STDERR_FILENO);
-		close(STDERR_FILENO);
-		log_init(LOG_TEXT, LEVEL_INFO);
-		fd = open("/dev/null", O_RDWR);
-		log_info("e", "m");
-		_exit(fd != STDERR_FILENO && log_dropped() == 1 ? 0 : 1);
+static void test_what_was_dropped_is_told(void **state)
+{
+	int fd = open("/dev/full", O_WRONLY);
+
+	(void)state;
+	assert_true(fd >= 0);
+	for (int i = 0; i < 3; i++) {
+		dup2(fd, file_fd);
+		log_info("lost", "m");
 	}
-	assert_true(pid > 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	close(fd);
+	fd = fileno(tmpfile());
+	dup2(fd, file_fd);
+	log_info("e", "m");
+	log_info("e", "m");
+	assert_non_null(strstr(logged(), "event=e dropped=3 msg=m\n"));
+	assert_null(strstr(strstr(logged(), "dropped") + 1, "dropped"));
+}
+
+/* A storm that ends within its ten seconds, one that is pushed out by other classes, and one that lasts until the end. */
+static void test_suppressed_counts_are_told(void **state)
+{
+	char event[32];
+
+	(void)state;
+	now_ms = 1000000;
+	log_set_clock(still_clock);
+	for (int i = 0; i < 100; i++)
+		log_warn("storm", "again");
+	now_ms += 9999;
+	log_tell_suppressed(false);
+	assert_null(strstr(logged(), "suppressed"));
+	now_ms += 1;
+	log_tell_suppressed(false);
+	log_tell_suppressed(false);
+	assert_non_null(strstr(logged(), "level=warn event=storm suppressed=90 msg="));
+	assert_int_equal(lines(logged()), 11);
+	for (int i = 0; i < 20; i++)
+		log_error("pushed_out", "again");
+	for (int i = 0; i < 64; i++) {
+		now_ms++;
+		snprintf(event, sizeof event, "class_%d", i);
+		log_info(event, "m");
+	}
+	assert_non_null(strstr(logged(), "level=error event=pushed_out suppressed=10 msg="));
+	for (int i = 0; i < 15; i++)
+		log_info("last", "again");
+	log_tell_suppressed(true);
+	assert_non_null(strstr(logged(), "level=info event=last suppressed=5 msg="));
 }
 
 int main(void)
@@ -284,10 +343,12 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	static const struct CMUnitTest tests[] = {
 		TEST(test_text),    TEST(test_json),	     TEST(test_levels),	   TEST(test_long_lines), TEST(test_rate_limit),
-		TEST(test_threads), TEST(test_many_classes), TEST(test_disk_full), TEST(test_stuck_pipe), TEST(test_closed_stderr),
+		TEST(test_threads), TEST(test_many_classes), TEST(test_disk_full), TEST(test_stuck_pipe), TEST(test_a_line_written_in_part),
+		TEST(test_what_was_dropped_is_told), TEST(test_suppressed_counts_are_told),
 		TEST(test_what_needs_a_person_is_never_suppressed),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,11 +74,46 @@ static void tells_text(void **state)
 		assert_int_equal(utf8_is_text(cases[i].text, cases[i].len), cases[i].is_text);
 }
 
+/* How many code points are blank, in ranges that stand for the tables of Unicode: Default_Ignorable_Code_Point has 4,174 (its
+ * controls of direction among them), White_Space 25 without the controls' 6, and one is a Braille pattern. */
+static void tells_blanks(void **state)
+{
+	static const int32_t blank[] = { 0x20, 0xa0, 0xad, 0x34f, 0x61c, 0x115f, 0x1160, 0x1680, 0x17b4, 0x180b, 0x180e, 0x2000, 0x200d, 0x2028,
+					 0x202f, 0x2060, 0x2061, 0x2064, 0x206a, 0x206f, 0x2800, 0x3000, 0x3164, 0xfe0f, 0xfeff, 0xffa0,
+					 0xfff0, 0x1bca0, 0x1d17a, 0xe0000, 0xe0100, 0xe0fff };
+	static const int32_t seen[] = { 0x21, 0xa1, 0x115e, 0x1161, 0x1810, 0x2010, 0x2070, 0x2801, 0xfe10, 0xfff9, 0xfffd, 0x1f642, 0xdffff, 0xe1000 };
+	int count = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof blank / sizeof blank[0]; i++)
+		assert_true(utf8_is_blank(blank[i]));
+	for (size_t i = 0; i < sizeof seen / sizeof seen[0]; i++)
+		assert_false(utf8_is_blank(seen[i]));
+	for (int32_t c = 0; c <= 0x10ffff; c++)
+		count += utf8_is_blank(c);
+	assert_int_equal(count, 4174 + 19 + 1);
+}
+
+static void tells_noncharacters(void **state)
+{
+	int count = 0;
+
+	(void)state;
+	for (int32_t c = 0; c <= 0x10ffff; c++)
+		count += utf8_is_noncharacter(c);
+	assert_int_equal(count, 66); /* The Unicode Standard, 23.7 */
+	assert_true(utf8_is_noncharacter(0xfdd0) && utf8_is_noncharacter(0xfdef) && utf8_is_noncharacter(0xfffe));
+	assert_true(utf8_is_noncharacter(0x1ffff) && utf8_is_noncharacter(0x10fffe));
+	assert_false(utf8_is_noncharacter(0xfdcf) || utf8_is_noncharacter(0xfdf0) || utf8_is_noncharacter(0xfffd));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_every_code_point),
 		cmocka_unit_test(tells_text),
+		cmocka_unit_test(tells_blanks),
+		cmocka_unit_test(tells_noncharacters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

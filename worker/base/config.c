@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <regex.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "worker/base/arena.h"
+#include "worker/base/must.h"
 
 #define FILE_PROPERTY "kafka."
 #define SECRET_MAX ((size_t)64 * 1024) /* bytes of a file that a value "@path" names */
@@ -101,69 +103,58 @@ static int give_assignment(struct loading *loading, const char *text, const char
 			     FROM_COMMAND_LINE, origin);
 }
 
-/* The setting that an argument names, with its value if the argument holds that too; NULL: none of ours. */
-static const struct setting *match_option(enum program program, const char *arg, const char **value)
-{
-	const struct setting *setting = NULL;
-	size_t len;
-
-	*value = NULL;
-	if (arg[0] != '-' || arg[1] == '\0')
-		return NULL;
-	if (arg[1] == '-') {
-		len = strcspn(arg + 2, "=");
-		setting = setting_find(arg + 2, len);
-		if (arg[2 + len] == '=')
-			*value = arg + 2 + len + 1;
-	} else {
-		for (size_t i = 0; i < setting_count; i++)
-			if (setting_table[i].letter == arg[1])
-				setting = &setting_table[i];
-		if (arg[2])
-			*value = arg + 2;
-	}
-	return setting && (setting->who & (int)program) ? setting : NULL;
-}
-
-static int load_arguments(struct loading *loading, int *argc, char **argv)
+static int load_arguments(struct loading *loading, const struct subcommand *subcommands, int *argc, char **argv)
 {
 	static const char origin[] = "command line";
-	const struct setting *setting;
-	const char *value;
-	int left = 1, i = 1;
+	struct arguments arguments = { loading->config->program, subcommands, *argc, argv, 1, NULL };
+	struct argument argument;
+	int left = 1;
 
-	for (; i < *argc && strcmp(argv[i], "--") != 0; i++) {
-		setting = match_option(loading->config->program, argv[i], &value);
-		if (setting == NULL) {
-			argv[left++] = argv[i];
+	while (arguments_next(&arguments, &argument)) {
+		const struct setting *setting = argument.setting;
+
+		for (int i = 0; setting == NULL && i < argument.count; i++)
+			argv[left++] = argument.texts[i];
+		if (setting == NULL)
 			continue;
-		}
-		if (value == NULL && ++i < *argc)
-			value = argv[i];
-		if (value == NULL)
+		if (argument.value == NULL)
 			return refuse(loading, setting->name, origin, "has no value");
-		if (setting->kind == SETTING_PROPERTY ? give_assignment(loading, value, origin) < 0 :
-						give(loading, setting, value, FROM_COMMAND_LINE, origin) < 0)
+		if (setting->kind == SETTING_PROPERTY ? give_assignment(loading, argument.value, origin) < 0 :
+						give(loading, setting, argument.value, FROM_COMMAND_LINE, origin) < 0)
 			return -1;
 	}
-	while (i < *argc)
-		argv[left++] = argv[i++];
+	while (arguments.next < *argc)
+		argv[left++] = argv[arguments.next++];
 	argv[left] = NULL;
 	*argc = left;
 	return 0;
 }
 
-/* Variables of this prefix that are not settings: secrets of the producer, test hooks, and what Kubernetes puts into every
- * container for services named campaign-worker and campaign-producer. */
+/* What Kubernetes puts into every container for each Service of the namespace, here for one called campaign-something
+ * ("Discovering services"). A setting's variable must not have such a form (tests/unit/test_config.c). */
+static bool is_service_link(const char *variable)
+{
+	static const char links[] = "^CAMPAIGN(_[A-Z0-9_]*)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|"
+				    "PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|"
+				    "^CAMPAIGN(_[A-Z0-9_]*)?_PORT=(tcp|udp|sctp)://";
+	regex_t pattern;
+	bool matches;
+
+	must_be(regcomp(&pattern, links, REG_EXTENDED | REG_NOSUB) == 0);
+	matches = regexec(&pattern, variable, 0, NULL, 0) == 0;
+	regfree(&pattern);
+	return matches;
+}
+
+/* Variables of this prefix that are not settings: secrets of the producer, test hooks, links of services. */
 static bool is_left_alone(const char *variable)
 {
-	static const char *const prefixes[] = { "CAMPAIGN_API_KEY=",  "CAMPAIGN_FAILPOINT", "CAMPAIGN_TEST_",
-						"CAMPAIGN_WORKER_", "CAMPAIGN_PRODUCER_" };
+	static const char *const prefixes[] = { "CAMPAIGN_API_KEY=", "CAMPAIGN_FAILPOINT", "CAMPAIGN_TEST_" };
 
 	for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
 		if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0)
 			return true;
-	return false;
+	return is_service_link(variable);
 }
 
 /* LOCK_TIMEOUT_MS to lock-timeout-ms, SASL_PASSWORD to sasl.password. */
@@ -477,20 +468,34 @@ static void share_memory(struct config *config)
 	config->batch_bytes = config->memory / 20;
 }
 
-int config_load(struct config *config, enum program program, int *argc, char **argv, struct fault *fault)
+static int check_values(const struct config *config, struct fault *fault)
+{
+	const struct property_needs needs = { config->batch, config->batch_bytes, config->dead_letter_bytes + DEAD_LETTER_HEADERS_BYTES };
+
+	return properties_check(config->properties, config->property_count, config->program == FOR_WORKER ? &needs : NULL, fault);
+}
+
+static int load(struct loading *loading, const struct subcommand *subcommands, int *argc, char **argv)
+{
+	if (load_arguments(loading, subcommands, argc, argv) < 0 || load_environment(loading) < 0 ||
+	    load_file(loading, SETTING_OUR_FILE) < 0 || load_file(loading, SETTING_KAFKA_FILE) < 0 ||
+	    store_settings(loading) < 0 || resolve_properties(loading) < 0)
+		return -1;
+	share_memory(loading->config);
+	return check_topics(loading->config, loading->fault) < 0 ? -1 : check_values(loading->config, loading->fault);
+}
+
+int config_load(struct config *config, enum program program, const struct subcommand *subcommands, int *argc, char **argv,
+		struct fault *fault)
 {
 	struct loading loading = { .config = config, .arena = arena_new(0), .fault = fault };
 
 	*config = (struct config){ .program = program, .storage = loading.arena };
 	loading.given = arena_array(loading.arena, setting_count, sizeof *loading.given);
-	if (load_arguments(&loading, argc, argv) < 0 || load_environment(&loading) < 0 || load_file(&loading, SETTING_OUR_FILE) < 0 ||
-	    load_file(&loading, SETTING_KAFKA_FILE) < 0 || store_settings(&loading) < 0 || resolve_properties(&loading) < 0 ||
-	    check_topics(config, fault) < 0) {
-		config_free(config);
-		return -1;
-	}
-	share_memory(config);
-	return 0;
+	if (load(&loading, subcommands, argc, argv) == 0)
+		return 0;
+	config_free(config);
+	return -1;
 }
 
 void config_free(struct config *config)

@@ -22,9 +22,10 @@
 
 struct class {
 	char event[CLASS_NAME_SIZE];
+	enum log_level level; /* of its last event */
 	int64_t since_ms;
 	unsigned lines;
-	uint64_t suppressed;
+	uint64_t suppressed; /* and not told yet */
 };
 
 static struct {
@@ -33,7 +34,9 @@ static struct {
 	enum log_format format;
 	enum log_level least;
 	int64_t (*now_ms)(void);
-	uint64_t dropped;
+	uint64_t dropped, dropped_untold;
+	char rest[LOG_LINE_BYTES]; /* of a line that was written in part */
+	size_t rest_size;
 	struct class classes[CLASS_COUNT];
 } log_state = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO, .least = LEVEL_INFO, .now_ms = clock_monotonic_ms };
 
@@ -41,22 +44,14 @@ void log_init(enum log_format format, enum log_level least)
 {
 	log_state.format = format;
 	log_state.least = least;
-	if (log_state.fd == STDERR_FILENO && fcntl(STDERR_FILENO, F_GETFD) == -1) {
-		int fd = open("/dev/null", O_WRONLY);
-
-		if (fd >= 0 && fd != STDERR_FILENO) {
-			dup2(fd, STDERR_FILENO);
-			close(fd);
-		}
-		log_state.fd = -1;
-	}
 }
 
 void log_set_fd(int fd)
 {
 	pthread_mutex_lock(&log_state.lock);
 	log_state.fd = fd;
-	log_state.dropped = 0;
+	log_state.dropped = log_state.dropped_untold = 0;
+	log_state.rest_size = 0;
 	memset(log_state.classes, 0, sizeof log_state.classes);
 	pthread_mutex_unlock(&log_state.lock);
 }
@@ -86,6 +81,7 @@ const char *log_int(char buf[LOG_INT_SIZE], int64_t n)
 struct line {
 	char text[LOG_LINE_BYTES];
 	size_t len;
+	uint64_t dropped; /* lines before it, as it tells */
 	bool json, begun, cut, quoted; /* quoted: a quotation mark is open */
 };
 
@@ -178,8 +174,8 @@ static void line_end(struct line *line)
 	line->len += (size_t)n;
 }
 
-/* The class of an event. A new event takes the place of the class whose window is oldest. */
-static struct class *class_of(const char *event, int64_t now_ms)
+/* The class of an event. A new event takes the place of the class whose window is oldest; *lost: that class. */
+static struct class *class_of(const char *event, int64_t now_ms, struct class *lost)
 {
 	struct class *class = log_state.classes, *oldest = class;
 
@@ -189,6 +185,7 @@ static struct class *class_of(const char *event, int64_t now_ms)
 		if (class->since_ms < oldest->since_ms)
 			oldest = class;
 	}
+	*lost = *oldest;
 	memset(oldest, 0, sizeof *oldest);
 	snprintf(oldest->event, sizeof oldest->event, "%s", event);
 	oldest->since_ms = now_ms;
@@ -202,14 +199,15 @@ static bool is_limited(enum log_level level, const char *event)
 }
 
 /* Whether the event may be written. *suppressed: how many of its class were suppressed since the last line. */
-static bool let_through(const char *event, uint64_t *suppressed)
+static bool let_through(enum log_level level, const char *event, uint64_t *suppressed, struct class *lost)
 {
 	int64_t now_ms = log_state.now_ms();
 	struct class *class;
 	bool through;
 
 	pthread_mutex_lock(&log_state.lock);
-	class = class_of(event, now_ms);
+	class = class_of(event, now_ms, lost);
+	class->level = level;
 	if (now_ms - class->since_ms >= WINDOW_MS) {
 		class->since_ms = now_ms;
 		class->lines = 0;
@@ -226,16 +224,42 @@ static bool let_through(const char *event, uint64_t *suppressed)
 	return through;
 }
 
+/* How many of the bytes were written. poll() first: stderr is usually a blocking pipe, and its reader may have stopped. */
+static size_t write_ready(const char *text, size_t size)
+{
+	struct pollfd ready = { .fd = log_state.fd, .events = POLLOUT };
+	ssize_t written;
+
+	if (log_state.fd < 0 || poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT))
+		return 0;
+	written = write(log_state.fd, text, size);
+	return written > 0 ? (size_t)written : 0;
+}
+
+/* The rest of a line that was begun goes before the next one, or nothing does. */
+static bool finish_begun(void)
+{
+	size_t written = log_state.rest_size > 0 ? write_ready(log_state.rest, log_state.rest_size) : 0;
+
+	log_state.rest_size -= written;
+	memmove(log_state.rest, log_state.rest + written, log_state.rest_size);
+	return log_state.rest_size == 0;
+}
+
 static void line_write(const struct line *line)
 {
-	struct pollfd ready;
+	size_t written;
 
 	pthread_mutex_lock(&log_state.lock);
-	ready = (struct pollfd){ .fd = log_state.fd, .events = POLLOUT };
-	/* poll() first: stderr is usually a blocking pipe, and its reader may have stopped. */
-	if (log_state.fd < 0 || poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT) ||
-	    write(log_state.fd, line->text, line->len) != (ssize_t)line->len)
+	written = finish_begun() ? write_ready(line->text, line->len) : 0;
+	if (written > 0) {
+		log_state.rest_size = line->len - written;
+		memcpy(log_state.rest, line->text + written, log_state.rest_size);
+		log_state.dropped_untold -= line->dropped;
+	} else {
 		log_state.dropped++;
+		log_state.dropped_untold++;
+	}
 	pthread_mutex_unlock(&log_state.lock);
 }
 
@@ -244,23 +268,75 @@ bool log_is_on(enum log_level level)
 	return level >= log_state.least;
 }
 
-void log_event(enum log_level level, const char *event, const char *msg, ...)
+static uint64_t dropped_untold(void)
+{
+	uint64_t dropped;
+
+	pthread_mutex_lock(&log_state.lock);
+	dropped = log_state.dropped_untold;
+	pthread_mutex_unlock(&log_state.lock);
+	return dropped;
+}
+
+static void line_begin(struct line *line, enum log_level level, const char *event, uint64_t suppressed, const char *msg)
 {
 	static const char *const names[] = { "debug", "info", "warn", "error" };
 	char time[TIME_TEXT_SIZE], count[LOG_INT_SIZE];
-	struct line line = { .json = log_state.format == LOG_JSON };
+
+	*line = (struct line){ .json = log_state.format == LOG_JSON, .dropped = dropped_untold() };
+	line_put_field(line, "time", clock_format(clock_wall_ms(), time));
+	line_put_field(line, "level", names[level]);
+	line_put_field(line, "event", event);
+	if (suppressed)
+		line_put_field(line, "suppressed", log_int(count, (int64_t)suppressed));
+	if (line->dropped)
+		line_put_field(line, "dropped", log_int(count, (int64_t)line->dropped));
+	line_put_field(line, "msg", msg);
+}
+
+static void tell_class(const struct class *class)
+{
+	struct line line;
+
+	line_begin(&line, class->level, class->event, class->suppressed, "further events of this kind were not written");
+	line_end(&line);
+	line_write(&line);
+}
+
+static bool is_over(const struct class *class, bool all)
+{
+	return class->suppressed > 0 && (all || log_state.now_ms() - class->since_ms >= WINDOW_MS);
+}
+
+void log_tell_suppressed(bool all)
+{
+	for (struct class *class = log_state.classes; class < log_state.classes + CLASS_COUNT; class++) {
+		struct class over = { .suppressed = 0 };
+
+		pthread_mutex_lock(&log_state.lock);
+		if (is_over(class, all)) {
+			over = *class;
+			class->suppressed = 0;
+		}
+		pthread_mutex_unlock(&log_state.lock);
+		if (over.suppressed > 0)
+			tell_class(&over);
+	}
+}
+
+void log_event(enum log_level level, const char *event, const char *msg, ...)
+{
+	struct class lost = { .suppressed = 0 };
 	uint64_t suppressed = 0;
 	const char *key, *value;
+	struct line line;
 	va_list ap;
 
-	if (level < log_state.least || (is_limited(level, event) && !let_through(event, &suppressed)))
+	if (level < log_state.least || (is_limited(level, event) && !let_through(level, event, &suppressed, &lost)))
 		return;
-	line_put_field(&line, "time", clock_format(clock_wall_ms(), time));
-	line_put_field(&line, "level", names[level]);
-	line_put_field(&line, "event", event);
-	if (suppressed)
-		line_put_field(&line, "suppressed", log_int(count, (int64_t)suppressed));
-	line_put_field(&line, "msg", msg);
+	if (lost.suppressed > 0)
+		tell_class(&lost);
+	line_begin(&line, level, event, suppressed, msg);
 	va_start(ap, msg);
 	while ((key = va_arg(ap, const char *)) != NULL) {
 		value = va_arg(ap, const char *);

@@ -1,5 +1,6 @@
 /* The log: one line per event on stderr, key=value or JSON. Thread-safe; a line is one write(2). A line whose write fails or
- * would block (disk full, stderr closed, its reader stopped) is dropped and counted: the log never holds up the work. Never
+ * would block (disk full, stderr closed, its reader stopped) is dropped, and the next line that is written carries
+ * dropped=<count>: the log never holds up the work. A line that was written in part is completed before another begins. Never
  * pass a payload, a key digest or a connection string. */
 #ifndef LOG_H
 #define LOG_H
@@ -12,20 +13,23 @@ enum log_format { LOG_TEXT, LOG_JSON };
 
 #define LOG_LINE_BYTES 4096 /* longest line; a longer one is cut and says cut=true. PIPE_BUF on Linux */
 
-/* Call it before other threads start. Without it: text, LEVEL_INFO. A closed stderr is replaced by /dev/null, so that no
- * socket can take its number and receive our lines. */
+/* Call it before other threads start. Without it: text, LEVEL_INFO. */
 void log_init(enum log_format format, enum log_level least);
 /* For tests. log_set_fd sends lines to fd and clears counts and classes; log_set_clock replaces the clock of the rate limit. */
 void log_set_fd(int fd);
 void log_set_clock(int64_t (*now_ms)(void));
 
 /* event: a stable word ("batch_dropped"), also the class for rate limiting. Of a class 10 lines are written within 10 s; the
- * others are suppressed, and the next line of the class carries suppressed=<count>. Not limited are debug lines, which
- * somebody asked for, and the events partition_halted, transaction_open and fatal, which name something that a person has to
- * act on.
+ * others are suppressed, and the next line of the class carries suppressed=<count>, or a line of its own
+ * (log_tell_suppressed). Not limited are debug lines, which somebody asked for, and the events partition_halted,
+ * transaction_open and fatal, which name something that a person has to act on.
  * msg: a sentence for a person. Then pairs of const char *key, const char *value, ended by NULL; a NULL value is left out.
  * Values may hold any bytes. */
 void log_event(enum log_level level, const char *event, const char *msg, ...) __attribute__((sentinel));
+
+/* Tells how many events were suppressed of each class whose 10 s are over; if all, of every class. A program calls it now and
+ * then, and with all as the last thing. */
+void log_tell_suppressed(bool all);
 
 /* Whether lines of that level are written. A caller asks before it makes expensive values. */
 bool log_is_on(enum log_level level);

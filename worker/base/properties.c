@@ -1,5 +1,8 @@
 #include "worker/base/properties.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "worker/base/distance.h"
@@ -57,6 +60,7 @@ static const struct standard standards[] = {
 
 /* What the promises rest on; the user cannot set them (refused, below, with the reasons). */
 static const struct standard promised[] = {
+	{ CONSUMERS, "group.protocol", "classic" }, /* the default so far: the other one has no eager assignment */
 	{ CONSUMERS, "enable.auto.commit", "false" },
 	{ CONSUMERS, "enable.auto.offset.store", "false" },
 	{ CONSUMERS, "auto.offset.reset", "error" },
@@ -110,6 +114,7 @@ static const struct refused {
 	{ "partitioner", "records must lie where Java clients put them (murmur2_random), so that a group's commands stay in order" },
 	{ "delivery.report.only.error", "every delivery is counted" },
 	{ "allow.auto.create.topics", "a name that is mistyped must be found out; campaign-worker topics makes topics as they must be" },
+	{ "topic.blacklist", "a pattern that is too wide hides the program's own topics" },
 	{ "test.mock.num.brokers", "a mock cluster keeps none of the promises" },
 };
 
@@ -192,6 +197,113 @@ int property_check(const struct property *property, struct fault *fault)
 		if (strcmp(property_refused(i, &reason), name) == 0)
 			return refuse(name, origin, "this librdkafka property cannot be set: ", reason, fault);
 	return 0;
+}
+
+/* Values below which a client of ours works never, or not with what it is for. */
+enum least_of { AS_IT_IS, BATCH_RECORDS, BATCH_KBYTES, RECORD_BYTES };
+
+static const struct least {
+	const char *name;
+	enum least_of of; /* other than AS_IT_IS: of a worker */
+	long value;
+	bool unlimited; /* 0 means no limit */
+	const char *reason;
+} leasts[] = {
+#define BATCH "all results and dead letters of a batch are queued at once (settings batch, memory)"
+	{ "queue.buffering.max.messages", BATCH_RECORDS, 0, true, BATCH },
+	{ "queue.buffering.max.kbytes", BATCH_KBYTES, 0, false, BATCH },
+	{ "message.max.bytes", RECORD_BYTES, 0, false, "a dead letter and its headers must fit (setting dead-letter-bytes)" },
+#define ANSWER "a broker needs longer than that for an answer at times"
+	{ "message.timeout.ms", AS_IT_IS, 1000, true, ANSWER },
+	{ "delivery.timeout.ms", AS_IT_IS, 1000, true, ANSWER },
+	{ "request.timeout.ms", AS_IT_IS, 1000, false, ANSWER },
+	{ "socket.timeout.ms", AS_IT_IS, 1000, false, ANSWER },
+	{ "transaction.timeout.ms", AS_IT_IS, 2000, false, ANSWER },
+	{ "connections.max.idle.ms", AS_IT_IS, 10000, true, "connections would be made anew all the time" },
+	{ "receive.message.max.bytes", AS_IT_IS, 2097152, false, "a record of the size that brokers take by default (1 MiB) must fit" },
+};
+
+/* What librdkafka itself says of a value that is no number is as good. */
+static bool read_number(const char *text, long *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtol(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0';
+}
+
+static long least_value(const struct least *least, const struct property_needs *needs)
+{
+	switch (least->of) {
+	case BATCH_RECORDS:
+		return needs ? 2L * needs->batch : 0;
+	case BATCH_KBYTES: /* a result has less than 4 KiB */
+		return needs ? 4L * needs->batch + 2L * needs->batch_bytes / 1024 : 0;
+	case RECORD_BYTES:
+		return needs ? needs->record_bytes : 0;
+	case AS_IT_IS:
+		break;
+	}
+	return least->value;
+}
+
+static int check_least(const struct property *property, const struct property_needs *needs, struct fault *fault)
+{
+	char why[96];
+	long number;
+
+	for (size_t i = 0; i < COUNT(leasts); i++) {
+		const struct least *least = &leasts[i];
+		long value = least_value(least, needs);
+
+		if (strcmp(least->name, property->name) != 0 || !read_number(property->value, &number))
+			continue;
+		if (number >= value || (number == 0 && least->unlimited))
+			return 0;
+		snprintf(why, sizeof why, "%ld cannot work, at least %ld is needed: ", number, value);
+		return refuse(property->name, property->origin, why, least->reason, fault);
+	}
+	return 0;
+}
+
+static const struct property *find_given(const struct property *given, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(given[i].name, name) == 0)
+			return &given[i];
+	return NULL;
+}
+
+static const char *standard_value(const char *name)
+{
+	for (size_t i = 0; i < COUNT(standards); i++)
+		if (strcmp(standards[i].name, name) == 0)
+			return standards[i].value;
+	return "";
+}
+
+static int check_heartbeat(const struct property *given, size_t count, struct fault *fault)
+{
+	const struct property *session = find_given(given, count, "session.timeout.ms");
+	const struct property *heartbeat = find_given(given, count, "heartbeat.interval.ms");
+	const struct property *named = session ? session : heartbeat;
+	long session_ms, heartbeat_ms;
+
+	if (named == NULL || !read_number(session ? session->value : standard_value("session.timeout.ms"), &session_ms) ||
+	    !read_number(heartbeat ? heartbeat->value : standard_value("heartbeat.interval.ms"), &heartbeat_ms) ||
+	    session_ms > heartbeat_ms)
+		return 0;
+	return refuse(named->name, named->origin, "cannot work: ",
+		      "session.timeout.ms must be longer than heartbeat.interval.ms, which is 1000 unless it is given", fault);
+}
+
+int properties_check(const struct property *given, size_t count, const struct property_needs *needs, struct fault *fault)
+{
+	for (size_t i = 0; i < count; i++)
+		if (check_least(&given[i], needs, fault) < 0)
+			return -1;
+	return check_heartbeat(given, count, fault);
 }
 
 /* The documented property whose name is nearest, NULL if none is near. */

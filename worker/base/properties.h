@@ -41,6 +41,19 @@ const struct property *properties_list(const struct property_source *source, enu
  * is one that nobody may set (with the reason). */
 int property_check(const struct property *property, struct fault *fault) MUST_CHECK;
 
+#define DEAD_LETTER_HEADERS_BYTES 100000 /* of a dead letter's record, beside what was received */
+
+/* What a worker's settings need of its clients. */
+struct property_needs {
+	int batch;       /* commands */
+	int batch_bytes; /* of their records */
+	int record_bytes; /* of the largest record published */
+};
+
+/* FAULT_FATAL, with the name, the origin and the reason, if a value that was given cannot work with the others or with the needs.
+ * needs NULL: a client that publishes one record at a time. Values that brokers refuse are told when they do. */
+int properties_check(const struct property *given, size_t count, const struct property_needs *needs, struct fault *fault) MUST_CHECK;
+
 /* Those that nobody may set, for a table: NULL behind the last. Neighbours may have the same reason. */
 const char *property_refused(size_t index, const char **reason);
 

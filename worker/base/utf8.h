@@ -12,4 +12,11 @@ int32_t utf8_next(const char **s, const char *end);
 /* Whether s is well-formed and has no U+0000, so that it can be a C string and a PostgreSQL text. */
 bool utf8_is_text(const char *s, size_t len);
 
+/* Whether the code point leaves no mark on a screen: white space, and what Unicode calls Default_Ignorable_Code_Point
+ * (joiners, fillers, variation selectors, tags). */
+bool utf8_is_blank(int32_t c);
+
+/* U+FDD0 to U+FDEF, and the last two of each plane: never characters, in no version of Unicode. */
+bool utf8_is_noncharacter(int32_t c);
+
 #endif

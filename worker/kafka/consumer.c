@@ -17,6 +17,7 @@
 #include "worker/kafka/kafka.h"
 #include "worker/kafka/positions.h"
 #include "worker/kafka/queue.h"
+#include "worker/kafka/refusals.h"
 
 struct running {
 	int32_t partition;
@@ -139,14 +140,19 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic
 /* The consumer's errors come in place of records, the client's errors to on_error; a fatal one comes either way. */
 static void handle_error(struct consumer *consumer, rd_kafka_resp_err_t err, const char *reason, int32_t partition)
 {
+	const char *refusal = refusal_of(err);
 	char text[256];
 
+	if (refusal && consumer->serial == 0) { /* it has never joined, and will not by itself */
+		fault_set(&consumer->fatal, FAULT_FATAL, "%s: %s", reason, refusal);
+		return;
+	}
 	if (err == RD_KAFKA_RESP_ERR__FATAL) {
 		rd_kafka_fatal_error(consumer->rk, text, sizeof text);
 		fault_set(&consumer->fatal, FAULT_REBUILD, "consumer failed: %s", text);
 		return;
 	}
-	log_warn("consumer_error", reason, "error", rd_kafka_err2name(err), "topic", consumer->topic, "partition",
+	log_warn("consumer_error", refusal ? refusal : reason, "error", rd_kafka_err2name(err), "topic", consumer->topic, "partition",
 		 partition >= 0 ? LOG_INT(partition) : NULL);
 }
 

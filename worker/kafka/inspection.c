@@ -9,6 +9,7 @@
 #include "worker/base/must.h"
 #include "worker/kafka/kafka.h"
 #include "worker/kafka/positions.h"
+#include "worker/kafka/refusals.h"
 
 struct inspection {
 	const struct config *config;
@@ -143,7 +144,8 @@ int inspection_begin_transactions(const struct config *config, const char *trans
 		return -1;
 	error = rd_kafka_init_transactions(rk, timeout_ms);
 	if (error)
-		failed = fault_set(fault, FAULT_WAIT, "%s cannot be initialised: %s", transactional_id, rd_kafka_error_string(error));
+		failed = fault_set(fault, FAULT_WAIT, "%s cannot be initialised: %s", transactional_id,
+				   refusal_of(rd_kafka_error_code(error)) ? refusal_of(rd_kafka_error_code(error)) : rd_kafka_error_string(error));
 	rd_kafka_error_destroy(error);
 	rd_kafka_destroy(rk);
 	return failed;

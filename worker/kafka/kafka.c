@@ -68,7 +68,7 @@ static bool has_zstd(const rd_kafka_conf_t *conf)
 
 static int set_all(rd_kafka_conf_t *conf, const struct config *config, enum kafka_client client, struct fault *fault)
 {
-	int kbytes = config->batch_bytes / 1024, message_bytes = config->dead_letter_bytes + 100000, rc = 0;
+	int kbytes = config->batch_bytes / 1024, message_bytes = config->dead_letter_bytes + DEAD_LETTER_HEADERS_BYTES, rc = 0;
 	struct arena *arena = arena_new(0);
 	struct property_source source = {
 		.brokers = config->brokers,
@@ -108,7 +108,10 @@ struct rd_kafka_s *kafka_new_take(struct rd_kafka_conf_s *conf, enum kafka_clien
 
 	rk = rd_kafka_new(client == KAFKA_CONSUMER ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, conf, why, sizeof why);
 	if (rk == NULL) {
-		rd_kafka_conf_destroy(conf);
+		/* Without threads for it, rd_kafka_new has freed conf's interceptors (librdkafka 2.8, rd_kafka_new, "Legacy APIs,
+		 * sigh"): freeing them again would crash. The process ends soon. */
+		if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE)
+			rd_kafka_conf_destroy(conf);
 		fault_set(fault, FAULT_FATAL, "cannot make a Kafka client: %s", why);
 	}
 	return rk;

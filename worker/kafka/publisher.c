@@ -13,6 +13,7 @@
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/kafka/inflight.h"
+#include "worker/kafka/refusals.h"
 
 #define CALL_MS 10000        /* a transactional call without an answer for that long is given up */
 #define RETRY_PAUSE_MS 100
@@ -146,6 +147,7 @@ static int take_error(struct publisher *publisher, rd_kafka_error_t *error, cons
 static int get_epoch(struct publisher *publisher, int timeout_ms, struct fault *fault)
 {
 	rd_kafka_error_t *error = rd_kafka_init_transactions(publisher->rk, timeout_ms);
+	const char *refusal = refusal_of(rd_kafka_error_code(error));
 	bool again;
 
 	if (error == NULL)
@@ -154,6 +156,8 @@ static int get_epoch(struct publisher *publisher, int timeout_ms, struct fault *
 	take_error(publisher, error, "init_transactions", fault);
 	if (again)
 		fault->kind = FAULT_RETRY;
+	if (refusal)
+		fault_set(fault, FAULT_FATAL, "init_transactions: %s", refusal);
 	return -1;
 }
 

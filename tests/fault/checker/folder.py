@@ -247,6 +247,9 @@ def refuse_unread(record_key, command):
     return None
 
 
+FILLERS = "\u2800\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2065\u3164\uffa0"  # seen nowhere, and no format characters
+
+
 def is_name(name):
     if name is None:
         return True
@@ -255,7 +258,10 @@ def is_name(name):
     if any(unicodedata.category(c) == "Cc" or c in "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
            for c in name):
         return False
-    return not all(c.isspace() or unicodedata.category(c) == "Cf" or c in "\u2800\u3164" for c in name)
+    if any(0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFE == 0xFFFE for c in name):
+        return False
+    return not all(c.isspace() or unicodedata.category(c) == "Cf" or c in FILLERS or unicodedata.name(c, "").startswith("VARIATION SELECTOR")
+                   for c in name)
 
 
 def was_again(asked):

@@ -101,6 +101,9 @@ final class Command {
 			if (c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069) {
 				return "name has a bidirectional-override character at character " + chars;
 			}
+			if (c >= 0xfdd0 && c <= 0xfdef || (c & 0xfffe) == 0xfffe) {
+				return "name has a noncharacter at character " + chars;
+			}
 			blank = blank && isBlank(c);
 			if (chars > NAME_MAX) {
 				return "name is too long: 1 to " + NAME_MAX + " characters";
@@ -111,8 +114,11 @@ final class Command {
 	}
 
 	private static boolean isBlank(int c) {
-		return c == 0x20 || c == 0xa0 || c == 0xad || c == 0x61c || c == 0x1680 || c >= 0x2000 && c <= 0x200f || c == 0x202f
-				|| c == 0x205f || c == 0x2060 || c == 0x2800 || c == 0x3000 || c == 0x3164 || c == 0xfeff;
+		return c == 0x20 || c == 0xa0 || c == 0xad || c == 0x34f || c == 0x61c || c == 0x115f || c == 0x1160 || c == 0x1680
+				|| c == 0x17b4 || c == 0x17b5 || c >= 0x180b && c <= 0x180f || c >= 0x2000 && c <= 0x200f
+				|| c >= 0x2028 && c <= 0x202f || c >= 0x205f && c <= 0x206f || c == 0x2800 || c == 0x3000 || c == 0x3164
+				|| c >= 0xfe00 && c <= 0xfe0f || c == 0xfeff || c == 0xffa0 || c >= 0xfff0 && c <= 0xfff8
+				|| c >= 0x1bca0 && c <= 0x1bca3 || c >= 0x1d173 && c <= 0x1d17a || c >= 0xe0000 && c <= 0xe0fff;
 	}
 
 	private String checkLeads() {
