@@ -40,8 +40,8 @@ layers='
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
 31 worker/db/params worker/db/rows
 32 worker/db/connection worker/db/binding
-33 worker/db/guarantees worker/db/migrate
-34 worker/db/session
+33 worker/db/guarantees worker/db/pooler
+34 worker/db/session worker/db/migrate
 35 worker/db/ownership worker/db/rights
 36 worker/db/execution
 40 worker/assignment worker/batch worker/executor

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "worker/db/connection.h"
+#include "worker/db/pooler.h"
 #include "worker/sql/sql.h"
 
+#define APPLICATION "campaign-worker migrate"
 #define CONNECT_TIMEOUT_MS 10000
 #define LOCK_KEY "7163051408331046932" /* of the advisory lock: any number that nobody else uses in this database */
 
@@ -86,7 +88,8 @@ int migrate_run(const char *database, void (*print)(void *arg, const char *line)
 	struct connection *connection = connection_new(&waiter);
 	int done = -1;
 
-	if (connection_connect(connection, database, "campaign-worker migrate", CONNECT_TIMEOUT_MS, fault) == 0 &&
+	if (connection_connect(connection, database, APPLICATION, CONNECT_TIMEOUT_MS, fault) == 0 &&
+	    pooler_check(connection, database, APPLICATION, CONNECT_TIMEOUT_MS, fault) == 0 &&
 	    connection_run(connection, "SET client_min_messages = warning; SET lock_timeout = 0; SET statement_timeout = 0", fault) == 0)
 		done = apply_missing(connection, print, arg, fault);
 	connection_free(connection);

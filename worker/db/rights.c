@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "worker/db/guarantees.h"
+#include "worker/db/pooler.h"
 #include "worker/sql/sql.h"
 
 /* What every operation needs. The role campaign_worker has it (schemas/sql). */
@@ -148,6 +149,7 @@ int rights_report(const struct session_settings *settings, const struct rights_n
 	int done = -1;
 
 	if (connection_connect(report.connection, settings->database, settings->application, settings->connect_timeout_ms, fault) == 0 &&
+	    pooler_check(report.connection, settings->database, settings->application, settings->connect_timeout_ms, fault) == 0 &&
 	    report_server(&report, fault) == 0 && report_guarantees(&report, fault) == 0 &&
 	    report_migrations(&report, &complete, fault) == 0)
 		done = complete ? report_rights(&report, needed, fault) : 0;

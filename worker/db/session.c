@@ -7,6 +7,7 @@
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/db/guarantees.h"
+#include "worker/db/pooler.h"
 #include "worker/db/rows.h"
 
 static char *copy_text(const char *text)
@@ -128,7 +129,8 @@ int session_connect(struct session *session, struct fault *fault)
 
 	if (connection_connect(connection, s->database, s->application, s->connect_timeout_ms, fault) < 0)
 		return -1;
-	if (guarantees_check(connection, fault) == 0 && set_up_session(session, fault) == 0 && check_session(session, fault) == 0 &&
+	if (pooler_check(connection, s->database, s->application, s->connect_timeout_ms, fault) == 0 &&
+	    guarantees_check(connection, fault) == 0 && set_up_session(session, fault) == 0 && check_session(session, fault) == 0 &&
 	    guarantees_check_migrations(connection, fault) == 0 && prepare_statements(session, fault) == 0)
 		return 0;
 	connection_close(connection);
