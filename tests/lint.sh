@@ -38,7 +38,7 @@ layers='
 31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/duplicate worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
-31 worker/db/params worker/db/rows
+31 worker/db/params worker/db/rows worker/db/identifier
 32 worker/db/connection worker/db/binding
 33 worker/db/guarantees worker/db/pooler
 34 worker/db/session worker/db/migrate

@@ -106,6 +106,7 @@ static struct session *make_session(struct lane *lane)
 	char application[64];
 	struct session_settings settings = {
 		.database = config->database,
+		.schema = config->database_schema,
 		.application = application,
 		.group = config->group,
 		.transactional_id = lane->transactional_id,

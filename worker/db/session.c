@@ -21,6 +21,7 @@ struct session *session_new(const struct session_settings *settings, const struc
 
 	session->settings = *settings;
 	session->settings.database = copy_text(settings->database);
+	session->settings.schema = copy_text(settings->schema ? settings->schema : "public");
 	session->settings.application = copy_text(settings->application);
 	session->settings.group = copy_text(settings->group);
 	session->settings.transactional_id = copy_text(settings->transactional_id);
@@ -35,6 +36,7 @@ void session_free(struct session *session)
 	connection_free(session->connection);
 	params_free(&session->params);
 	free((char *)session->settings.database);
+	free((char *)session->settings.schema);
 	free((char *)session->settings.application);
 	free((char *)session->settings.group);
 	free((char *)session->settings.transactional_id);
@@ -88,11 +90,13 @@ static int set_up_session(struct session *session, struct fault *fault)
 	char sql[1024];
 
 	snprintf(sql, sizeof sql,
-		 "SET search_path = pg_catalog, public, pg_temp; SET TimeZone = 'UTC'; SET client_min_messages = warning;"
+		 "SET TimeZone = 'UTC'; SET client_min_messages = warning;"
 		 "SET lock_timeout = %d; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d;"
 		 "SET client_connection_check_interval = 500; SET plan_cache_mode = force_generic_plan; SET jit = off;"
 		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET work_mem = '32MB'",
 		 s->lock_timeout_ms, s->statement_timeout_ms, s->idle_in_transaction_ms);
+	if (guarantees_use_schema(session->connection, s->schema, fault) < 0)
+		return -1;
 	return connection_run(session->connection, sql, fault);
 }
 

@@ -21,6 +21,7 @@ struct statement {
 
 struct session_settings {
 	const char *database;       /* conninfo or URI; "" or NULL: the PG* variables and libpq's defaults */
+	const char *schema;         /* of the tables; NULL: public */
 	const char *application;    /* application_name, shown in pg_stat_activity */
 	const char *group;          /* consumer group */
 	const char *transactional_id; /* written into the owner row: the next owner may have to end our transaction */
@@ -42,7 +43,6 @@ void session_free(struct session *session); /* accepts NULL; closes the connecti
  * a migration that this program knows. FAULT_WAIT: there is no connection, or the server is a standby. */
 int session_connect(struct session *session, struct fault *fault) MUST_CHECK;
 bool session_connected(const struct session *session);
-
 /* ---- for the modules built on this one ---- */
 
 int session_not_connected(struct fault *fault); /* returns -1 with FAULT_WAIT */
