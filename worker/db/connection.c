@@ -20,6 +20,7 @@ struct connection {
 	bool piped;   /* in pipeline mode */
 	bool synced;  /* the pipeline's end was sent */
 	bool doubtful;
+	char ended[160]; /* the server's words when it ended the connection between two operations */
 };
 
 struct connection *connection_new(const struct waiter *waiter)
@@ -105,15 +106,19 @@ static int fail(struct connection *connection, PGresult *result, struct fault *f
 	return -1;
 }
 
-/* A cancelled wait for synchronous replication gives WARNING 01000: the commit is on this server, perhaps on no other. */
+/* A cancelled wait for synchronous replication gives WARNING 01000: the commit is on this server, perhaps on no other. What
+ * the server says when it ends an idle connection comes as a notice, too. */
 static void on_notice(void *arg, const PGresult *notice)
 {
 	struct connection *connection = arg;
 	const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
 	const char *sqlstate = PQresultErrorField(notice, PG_DIAG_SQLSTATE);
+	const char *sentence = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
 
 	if (severity && sqlstate && strcmp(severity, "WARNING") == 0 && strcmp(sqlstate, "01000") == 0)
 		connection->doubtful = true;
+	if (severity && sqlstate && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0))
+		snprintf(connection->ended, sizeof connection->ended, "PostgreSQL error %s: %s", sqlstate, sentence ? sentence : "");
 }
 
 bool connection_commit_was_doubtful(struct connection *connection)
@@ -306,6 +311,7 @@ int connection_connect(struct connection *connection, const char *database, cons
 {
 	connection_close(connection);
 	connection->doubtful = false;
+	connection->ended[0] = '\0';
 	if (database == NULL)
 		database = "";
 	if (is_conninfo(database)) {
@@ -337,6 +343,21 @@ struct connection *connection_open_beside(const struct connection *first, const 
 		return second;
 	connection_free(second);
 	return NULL;
+}
+
+bool connection_was_ended(struct connection *connection, char *why, size_t size)
+{
+	bool open = true;
+
+	while (open && is_ready(connection, POLLIN)) {
+		open = PQconsumeInput(connection->conn) == 1;
+		(void)PQisBusy(connection->conn); /* reads the notices that have come */
+	}
+	if (open)
+		return false;
+	snprintf(why, size, "%s", connection->ended[0] ? connection->ended : "the connection to PostgreSQL was lost");
+	connection_close(connection);
+	return true;
 }
 
 int connection_backend_pid(const struct connection *connection)

@@ -41,6 +41,8 @@ int connection_backend_pid(const struct connection *connection);
  * database and application are those of the first. */
 struct connection *connection_open_beside(const struct connection *first, const char *database, const char *application,
 					  int timeout_ms, struct fault *fault) MUST_CHECK;
+/* Between two operations: whether the server has ended the connection, which is closed then. why receives the server's words. */
+bool connection_was_ended(struct connection *connection, char *why, size_t size);
 
 /* Runs statements without parameters (simple protocol, outside a pipeline); their rows, if any, are dropped. */
 int connection_run(struct connection *connection, const char *sql, struct fault *fault) MUST_CHECK;

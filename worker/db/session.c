@@ -4,11 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/base/clock.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/db/guarantees.h"
 #include "worker/db/pooler.h"
 #include "worker/db/rows.h"
+
+#define GUARANTEES_MS 3000
 
 static char *copy_text(const char *text)
 {
@@ -48,6 +51,12 @@ bool session_connected(const struct session *session)
 	return connection_is_open(session->connection);
 }
 
+bool session_was_ended(struct session *session)
+{
+	return connection_is_open(session->connection) &&
+	       connection_was_ended(session->connection, session->ended, sizeof session->ended);
+}
+
 /* ---- faults ---- */
 
 int session_give_up(struct session *session, struct fault *fault)
@@ -79,22 +88,25 @@ int session_confirm_commit(struct session *session, struct fault *fault)
 
 /* ---- connecting ---- */
 
-/* The settings are statements, because poolers refuse start-up parameters. Plans are made once for all sizes of tables: every
- * access must be an index look-up (worker/sql/execute.sql), also where the tables were empty when it was planned. work_mem:
- * the statement's own rows stay in memory, also those of commands of a thousand leads each, and a subplan of memberships
- * (1000 rows) is hashed. client_connection_check_interval: a statement that waits for a lock must not run after its client is
- * gone. */
+/* The settings are statements, because poolers refuse start-up parameters; whatever the role or the database may have set
+ * that would end the session, or give a statement another meaning, is among them. Plans are made once for all sizes of tables:
+ * every access must be an index look-up (worker/sql/execute.sql), also where the tables were empty when it was planned.
+ * work_mem: the statement's own rows stay in memory, also those of commands of a thousand leads each, and a subplan of
+ * memberships (1000 rows) is hashed. client_connection_check_interval: a statement that waits for a lock must not run after its
+ * client is gone. */
 static int set_up_session(struct session *session, struct fault *fault)
 {
 	const struct session_settings *s = &session->settings;
 	char sql[1024];
 
 	snprintf(sql, sizeof sql,
-		 "SET TimeZone = 'UTC'; SET client_min_messages = warning;"
+		 "DEALLOCATE ALL; SET TimeZone = 'UTC'; SET client_min_messages = warning;"
 		 "SET lock_timeout = %d; SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d;"
+		 "SET idle_session_timeout = 0; %s SET default_transaction_isolation = 'read committed';"
 		 "SET client_connection_check_interval = 500; SET plan_cache_mode = force_generic_plan; SET jit = off;"
 		 "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET work_mem = '32MB'",
-		 s->lock_timeout_ms, s->statement_timeout_ms, s->idle_in_transaction_ms);
+		 s->lock_timeout_ms, s->statement_timeout_ms, s->idle_in_transaction_ms,
+		 connection_server_version(session->connection) >= 170000 ? "SET transaction_timeout = 0;" : "");
 	if (guarantees_use_schema(session->connection, s->schema, fault) < 0)
 		return -1;
 	return connection_run(session->connection, sql, fault);
@@ -133,12 +145,21 @@ int session_connect(struct session *session, struct fault *fault)
 
 	if (connection_connect(connection, s->database, s->application, s->connect_timeout_ms, fault) < 0)
 		return -1;
+	session->guarantees_at_ms = clock_monotonic_ms() + GUARANTEES_MS;
 	if (pooler_check(connection, s->database, s->application, s->connect_timeout_ms, fault) == 0 &&
 	    guarantees_check(connection, fault) == 0 && set_up_session(session, fault) == 0 && check_session(session, fault) == 0 &&
 	    guarantees_check_migrations(connection, fault) == 0 && prepare_statements(session, fault) == 0)
 		return 0;
 	connection_close(connection);
 	return -1;
+}
+
+int session_check_guarantees(struct session *session, int64_t now_ms, struct fault *fault)
+{
+	if (now_ms < session->guarantees_at_ms || !connection_is_open(session->connection))
+		return 0;
+	session->guarantees_at_ms = now_ms + GUARANTEES_MS;
+	return guarantees_check(session->connection, fault);
 }
 
 /* ---- single transactions ---- */
