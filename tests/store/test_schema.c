@@ -57,13 +57,15 @@ static void test_others_keep_what_they_have(void **state)
 	run_sql("ALTER DATABASE %s OWNER TO store_test_migrator_%d", name, (int)getpid());
 	run_on(conn, "CREATE TABLE theirs (x int); GRANT SELECT, INSERT ON theirs TO PUBLIC, campaign_worker;"
 	       "CREATE VIEW seen AS SELECT x FROM theirs; GRANT SELECT ON seen TO PUBLIC;"
+	       "CREATE TABLE private (x int); CREATE VIEW hidden AS SELECT x FROM private;"
+	       "CREATE TABLE adopted (x int); GRANT SELECT ON adopted TO PUBLIC; ALTER TABLE adopted OWNER TO campaign_owner;"
 	       "CREATE MATERIALIZED VIEW kept AS SELECT x FROM theirs; GRANT SELECT ON kept TO PUBLIC; CREATE SEQUENCE counted;"
 	       "CREATE FUNCTION partition_fence(x int) RETURNS int LANGUAGE sql AS 'SELECT 1';"
 	       "CREATE FUNCTION raise_lost_race(x int) RETURNS int LANGUAGE sql AS 'SELECT 1'");
 	migrate(migrator, NULL);
 	assert_answer("{postgres=arwdDxt/postgres,=ar/postgres,campaign_worker=ar/postgres}",
 		      "SELECT replace(relacl::text, current_user, 'postgres') FROM pg_class WHERE relname = 'theirs'");
-	assert_answer("2", "SELECT count(*) FROM pg_class WHERE relname IN ('seen', 'kept') AND relacl::text LIKE '%,=r/%'");
+	assert_answer("3", "SELECT count(*) FROM pg_class WHERE relname IN ('seen', 'kept', 'adopted') AND relacl::text LIKE '%,=r/%'");
 	assert_answer("2", "SELECT count(*) FROM pg_proc WHERE proname IN ('partition_fence', 'raise_lost_race') AND pronargs = 1 "
 		      "AND has_function_privilege('public', oid, 'EXECUTE')");
 	assert_answer("f", "SELECT has_table_privilege('public', 'campaigns', 'SELECT')");
