@@ -112,8 +112,14 @@ static int set_up_session(struct session *session, struct fault *fault)
 	return connection_run(session->connection, sql, fault);
 }
 
+static int refuse_pooler(struct fault *fault)
+{
+	return fault_set(fault, FAULT_FATAL, "the connection does not keep its settings: a pooler in transaction mode? session pooling is "
+			 "needed");
+}
+
 /* A pooler that gives each transaction another session loses the settings, and with them every bound on a statement's waiting
- * time. */
+ * time. pooler_check may miss one that is spread over many processes. */
 static int check_session(struct session *session, struct fault *fault)
 {
 	char condition[256];
@@ -125,8 +131,7 @@ static int check_session(struct session *session, struct fault *fault)
 		 session->settings.lock_timeout_ms);
 	if (guarantees_ask(session->connection, condition, &kept, fault) < 0)
 		return -1;
-	return kept ? 0 : fault_set(fault, FAULT_FATAL, "the connection does not keep its settings: a pooler in transaction mode? "
-				    "session pooling is needed");
+	return kept ? 0 : refuse_pooler(fault);
 }
 
 static int prepare_statements(struct session *session, struct fault *fault)
@@ -134,7 +139,7 @@ static int prepare_statements(struct session *session, struct fault *fault)
 	for (const struct statement *const *table = session->settings.statements; table && *table; table++)
 		for (const struct statement *statement = *table; statement->name; statement++)
 			if (connection_prepare(session->connection, statement->name, statement->sql, fault) < 0)
-				return -1;
+				return strcmp(fault->sqlstate, "42P05") == 0 ? refuse_pooler(fault) : -1; /* duplicate_prepared_statement */
 	return 0;
 }
 
