@@ -69,6 +69,7 @@ server() {
 	done
 	return 1
 }
+pooler() { PATH=$PATH:/usr/sbin command -v pgbouncer; }
 newer_than() { # TOOL MAJOR
 	have "$1" && [ "$("$1" --version 2>&1 | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')" -ge "$2" ]
 }
@@ -107,6 +108,7 @@ run() {
 
 tests() {
 	need_all test
+	need pgbouncer pooler
 	need libfaketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 }
 

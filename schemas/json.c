@@ -23,10 +23,17 @@ static const struct record_type acknowledgement_type = { "acknowledgement", FIEL
 
 static json_t *object_of(const struct record_type *type, const void *base);
 
+/* No text has a year before 1 or behind 9999. */
+static json_t *time_of(const struct field *field, int64_t ms)
+{
+	char text[TIME_TEXT_SIZE];
+
+	return field->nullable && clock_clamp(ms) != ms ? json_null() : must(json_string(clock_format(ms, text)));
+}
+
 static json_t *value_of(const struct field *field, const char *base)
 {
 	const void *at = base + field->offset;
-	char time[TIME_TEXT_SIZE];
 
 	if (field_is_null(field, base))
 		return json_null();
@@ -40,7 +47,7 @@ static json_t *value_of(const struct field *field, const char *base)
 	case FIELD_LONG:
 		return must(json_integer(*(const int64_t *)at));
 	case FIELD_TIME:
-		return must(json_string(clock_format(*(const int64_t *)at, time)));
+		return time_of(field, *(const int64_t *)at);
 	case FIELD_RECORD:
 		return object_of(field->inner, field->inner->size > 0 ? *(const void *const *)at : base);
 	case FIELD_TEXTS: /* these two occur in commands only, which are read and never written */

@@ -39,10 +39,10 @@ layers='
 31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/standstill worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/duplicate worker/kafka/positions worker/kafka/refusals
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
-31 worker/db/params worker/db/rows worker/db/diagnosis
+31 worker/db/params worker/db/rows worker/db/diagnosis worker/db/identifier
 32 worker/db/connection worker/db/binding
-33 worker/db/guarantees worker/db/migrate
-34 worker/db/session
+33 worker/db/guarantees worker/db/pooler
+34 worker/db/session worker/db/migrate
 35 worker/db/ownership worker/db/rights
 36 worker/db/execution
 40 worker/assignment worker/batch worker/executor

@@ -65,6 +65,7 @@ static bool check_database(struct findings *findings, const struct config *confi
 	const struct rights_needed needed = { operation->rights, operation->functions };
 	const struct session_settings settings = {
 		.database = config->database,
+		.schema = config->database_schema,
 		.application = "campaign-worker check",
 		.group = config->group,
 		.transactional_id = "",

@@ -107,6 +107,7 @@ static struct session *make_session(struct lane *lane)
 	char application[64];
 	struct session_settings settings = {
 		.database = config->database,
+		.schema = config->database_schema,
 		.application = application,
 		.group = config->group,
 		.transactional_id = lane->transactional_id,
@@ -261,7 +262,9 @@ static int ensure_session(struct lane *lane, struct fault *fault)
 	if (session_connect(lane->session, fault) < 0)
 		return -1;
 	statistics_add(&lane->statistics, COUNT_CONNECTIONS, 1);
-	log_info("database_connected", "connected to PostgreSQL", "lane", LOG_INT(lane->number));
+	log_info("database_connected", lane->session->ended[0] ? "connected to PostgreSQL again" : "connected to PostgreSQL", "lane",
+		 LOG_INT(lane->number), "ended", lane->session->ended[0] ? lane->session->ended : NULL);
+	lane->session->ended[0] = '\0';
 	return 0;
 }
 
@@ -426,6 +429,14 @@ static void wait_for_schema(struct lane *lane, const struct batch *batch)
 	wait_pause(&lane->wait, SCHEMA_PAUSE_MS);
 }
 
+static int maintain(struct lane *lane, struct fault *fault)
+{
+	wait_begin(&lane->wait, true, clock_monotonic_ms());
+	if (session_check_guarantees(lane->session, clock_monotonic_ms(), fault) < 0)
+		return -1;
+	return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
+}
+
 /* While PostgreSQL executes a batch, the one behind it is decoded and, if that is worth it, Kafka commits the one before it.
  * Nothing else is done before the batch's outcome is known (protocol.txt, one batch ahead). A transaction whose answer is
  * larger than the sockets hold keeps its COMMIT, and its locks, waiting until the answer is received. */
@@ -444,7 +455,7 @@ static int run_batches(struct lane *lane, struct fault *fault)
 	if (!sent && check_assignment(lane, fault) < 0)
 		return -1;
 	if (!sent)
-		return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
+		return maintain(lane, fault);
 	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)
 		return -1;
 	statistics_observe(&lane->statistics, HISTOGRAM_EXECUTE, clock_monotonic_us() - begun_us);
@@ -485,12 +496,23 @@ static int take_over(struct lane *lane, struct fault *fault)
 	return 0;
 }
 
+/* Nothing is in PostgreSQL's hands. */
+static int start_over(struct lane *lane)
+{
+	drop_batches(lane);
+	consumer_stop(lane->consumer);
+	assignment_drop(&lane->assignment);
+	return 0;
+}
+
 static int step(struct lane *lane, struct fault *fault)
 {
 	if (ensure_clients(lane, fault) < 0)
 		return -1;
 	if (consumer_resume(lane->consumer, fault) < 0 || poll_consumer(lane, fault) < 0)
 		return -1;
+	if (lane->executed == NULL && session_was_ended(lane->session)) /* the next round connects and takes over */
+		return start_over(lane);
 	if (lane->executed == NULL && consumer_serial(lane->consumer) != lane->assignment.serial)
 		return take_over(lane, fault);
 	if (check_assignment(lane, fault) < 0)

@@ -45,7 +45,7 @@ static int migrate_command(const struct config *config)
 {
 	struct fault fault;
 
-	return migrate_run(config->database, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
+	return migrate_run(config->database, config->database_schema, print_line, NULL, &fault) < 0 ? complain(&fault) : EXIT_SUCCESS;
 }
 
 static void print_reasons(const struct contract *contract)

@@ -26,7 +26,7 @@ static int record(const struct config *config, const char *cluster_id, int32_t p
 {
 	static const struct statement *const statements[] = { ownership_statements, NULL };
 	struct session_settings settings = {
-		.database = config->database, .application = "campaign-worker resume", .group = config->group, .transactional_id = "",
+		.database = config->database, .schema = config->database_schema, .application = "campaign-worker resume", .group = config->group, .transactional_id = "",
 		.lock_timeout_ms = config->lock_timeout_ms, .statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = config->lock_timeout_ms, .connect_timeout_ms = 5000,
 		.statements = statements,

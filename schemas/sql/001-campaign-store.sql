@@ -1,11 +1,11 @@
 -- The campaign store: what a command is judged against, where its draft is written, and who owns which partition.
--- Runs in one transaction (campaign-worker migrate), as a superuser or as a member of campaign_owner.
+-- Runs in one transaction (campaign-worker migrate), as a superuser or as a member of campaign_owner. No migration names a
+-- schema: campaign-worker migrate makes the one of the setting database-schema the first of the search_path, and functions
+-- keep that search_path. Whatever else there is in the schema is left alone.
 --
 -- Every key begins with the account group, so that the store can be partitioned or sharded by it; api_keys and
 -- partition_owner belong to no account group. Every id is COLLATE "C": compared bytewise, in one way everywhere, and
 -- faster than by a locale. Times of campaigns have milliseconds, as in the events, so that event and table agree.
-
-SET LOCAL search_path = public, pg_temp;
 
 -- Roles belong to the whole cluster: they may exist, and other databases may be migrated at this moment. A migrator
 -- without CREATEROLE needs them to exist and to be a member of campaign_owner. Grant campaign_worker to the worker's login.
@@ -13,6 +13,7 @@ SET LOCAL search_path = public, pg_temp;
 DO $$
 DECLARE
 	wanted text;
+	ours text := current_schema();
 	needed text := CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END;
 BEGIN
 	FOREACH wanted IN ARRAY ARRAY['campaign_owner', 'campaign_worker'] LOOP
@@ -35,12 +36,17 @@ BEGIN
 					'role campaign_owner exists, and %I may not become it: GRANT campaign_owner TO %I', current_user, current_user);
 		END;
 	END IF;
-	IF NOT has_schema_privilege('campaign_owner', 'public', 'USAGE')
-		OR NOT has_schema_privilege('campaign_owner', 'public', 'CREATE') THEN
-		GRANT USAGE, CREATE ON SCHEMA public TO campaign_owner;
+	IF NOT has_schema_privilege('campaign_owner', ours, 'USAGE') OR NOT has_schema_privilege('campaign_owner', ours, 'CREATE') THEN
+		EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO campaign_owner', ours);
 	END IF;
-	IF NOT has_schema_privilege('campaign_worker', 'public', 'USAGE') THEN
-		GRANT USAGE ON SCHEMA public TO campaign_worker;
+	IF NOT has_schema_privilege('campaign_worker', ours, 'USAGE') THEN
+		EXECUTE format('GRANT USAGE ON SCHEMA %I TO campaign_worker', ours);
+	END IF;
+	-- Who may not grant is only warned.
+	IF NOT has_schema_privilege('campaign_owner', ours, 'USAGE') OR NOT has_schema_privilege('campaign_owner', ours, 'CREATE')
+		OR NOT has_schema_privilege('campaign_worker', ours, 'USAGE') THEN
+		RAISE insufficient_privilege USING MESSAGE = format('%I may not grant: GRANT USAGE, CREATE ON SCHEMA %I TO campaign_owner; '
+			'GRANT USAGE ON SCHEMA %I TO campaign_worker', current_user, ours, ours);
 	END IF;
 END $$;
 
@@ -205,7 +211,7 @@ CREATE TABLE partition_resumes (
 -- for the batch in flight. Partitions come ascending: two batches lock them in one order. Returns the server's time.
 CREATE FUNCTION partition_fence(p_cluster text, p_topic text, p_group text, p_partitions integer[], p_epochs bigint[],
 	p_offsets bigint[]) RETURNS timestamptz
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path FROM CURRENT AS $$
 BEGIN
 	FOR i IN 1 .. cardinality(p_partitions) LOOP
 		UPDATE partition_owner SET confirmed_offset = p_offsets[i]
@@ -240,9 +246,12 @@ CREATE AGGREGATE rate_limit_tat(first bigint, at bigint, emission bigint, tolera
 );
 
 -- What the worker needs, and no more: it never deletes, and changes nothing but the rate limits' state and its partitions.
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, campaign_worker;
-REVOKE ALL ON FUNCTION partition_fence, raise_lost_race, rate_limit_next, rate_limit_tat FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION partition_fence, raise_lost_race, rate_limit_tat TO campaign_worker;
+REVOKE ALL ON schema_migrations, account_groups, api_keys, api_key_account_groups, campaigns, audiences, leads, audience_leads,
+	campaign_leads, partition_owner, partition_resumes FROM PUBLIC, campaign_worker;
+REVOKE ALL ON FUNCTION partition_fence(text, text, text, integer[], bigint[], bigint[]), raise_lost_race(),
+	rate_limit_next(bigint, bigint, bigint, bigint, bigint), rate_limit_tat(bigint, bigint, bigint, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION partition_fence(text, text, text, integer[], bigint[], bigint[]), raise_lost_race(),
+	rate_limit_tat(bigint, bigint, bigint, bigint) TO campaign_worker;
 GRANT SELECT ON schema_migrations TO campaign_worker;
 GRANT SELECT (key_digest, public_id, permissions, revoked_at) ON api_keys TO campaign_worker;
 GRANT SELECT (account_group_id, key_digest, rate_interval_us, rate_burst, rate_tat_us), UPDATE (rate_tat_us)

@@ -4,7 +4,6 @@
 -- that was never near.
 
 SET LOCAL ROLE campaign_owner;
-SET LOCAL search_path = public, pg_temp;
 
 ALTER TABLE api_key_account_groups ADD COLUMN rate_at_us bigint NOT NULL DEFAULT 0;
 GRANT SELECT (rate_at_us), UPDATE (rate_at_us) ON api_key_account_groups TO campaign_worker;

@@ -4,7 +4,6 @@
 -- that are written from now on have it. A server that was built without lz4 keeps pglz.
 
 SET LOCAL ROLE campaign_owner;
-SET LOCAL search_path = public, pg_temp;
 
 DO $$
 BEGIN

@@ -5,7 +5,6 @@
 -- An order to resume whose offset is gone when a worker takes it up is refused once.
 
 SET LOCAL ROLE campaign_owner;
-SET LOCAL search_path = public, pg_temp;
 
 ALTER TABLE partition_owner ADD COLUMN executed_offset bigint CHECK (executed_offset >= -1);
 ALTER TABLE partition_resumes ADD COLUMN refused_at timestamptz, ADD COLUMN refused_because text;
@@ -13,7 +12,7 @@ ALTER TABLE partition_resumes ADD COLUMN refused_at timestamptz, ADD COLUMN refu
 -- As before, and p_ends becomes executed_offset. A null leaves its column as it is.
 CREATE FUNCTION partition_fence(p_cluster text, p_topic text, p_group text, p_partitions integer[], p_epochs bigint[],
 	p_offsets bigint[], p_ends bigint[]) RETURNS timestamptz
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path FROM CURRENT AS $$
 BEGIN
 	FOR i IN 1 .. cardinality(p_partitions) LOOP
 		UPDATE partition_owner SET confirmed_offset = coalesce(p_offsets[i], confirmed_offset),
@@ -31,7 +30,7 @@ END $$;
 -- Workers of the earlier version go on with this one during an upgrade.
 CREATE OR REPLACE FUNCTION partition_fence(p_cluster text, p_topic text, p_group text, p_partitions integer[],
 	p_epochs bigint[], p_offsets bigint[]) RETURNS timestamptz
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path FROM CURRENT AS $$
 BEGIN
 	FOR i IN 1 .. cardinality(p_partitions) LOOP
 		UPDATE partition_owner SET confirmed_offset = p_offsets[i], executed_offset = NULL
@@ -48,7 +47,7 @@ END $$;
 -- The other cluster that this partition came from, if its topic was moved here: it has a row there and none here, or others
 -- of its topic and group have one there and none has one here. What was refused there must not be judged anew here unasked.
 CREATE FUNCTION partition_moved_from(p_cluster text, p_topic text, p_group text, p_partition integer) RETURNS text
-LANGUAGE sql STABLE SECURITY INVOKER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path FROM CURRENT AS $$
 	SELECT there.cluster_id
 	FROM partition_owner AS there
 	WHERE there.topic = p_topic AND there.group_id = p_group AND there.cluster_id <> p_cluster
@@ -60,9 +59,9 @@ LANGUAGE sql STABLE SECURITY INVOKER SET search_path = pg_catalog, public, pg_te
 	LIMIT 1
 $$;
 
-REVOKE ALL ON FUNCTION partition_fence(text, text, text, integer[], bigint[], bigint[], bigint[]), partition_moved_from
+REVOKE ALL ON FUNCTION partition_fence(text, text, text, integer[], bigint[], bigint[], bigint[]), partition_moved_from(text, text, text, integer)
 	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION partition_fence(text, text, text, integer[], bigint[], bigint[], bigint[]), partition_moved_from
+GRANT EXECUTE ON FUNCTION partition_fence(text, text, text, integer[], bigint[], bigint[], bigint[]), partition_moved_from(text, text, text, integer)
 	TO campaign_worker;
 GRANT INSERT (executed_offset), UPDATE (executed_offset) ON partition_owner TO campaign_worker;
 GRANT SELECT (id, cluster_id, topic, partition, ordered_by, ordered_at),

@@ -1,5 +1,6 @@
--- A small store for the demo and the tests: something to meet every outcome with. Run it after the migrations; running it
--- again changes nothing. DEMO ONLY: the API keys below are public, never load this into a database that matters.
+-- A small store for the demo and the tests: something to meet every outcome with. Run it after the migrations, with their
+-- schema first in the search_path; running it again changes nothing. DEMO ONLY: the API keys below are public, never load this
+-- into a database that matters.
 --
 -- API keys (the plain text that a caller would send; the store holds its SHA-256):
 --   demo-key-full       key_full      may write, in ag_acme and 64f1a2b3c4d5e6f708192a3b; 1000 a second, burst 10000
@@ -17,7 +18,6 @@
 --              aud_empty, aud_empty_folder, aud_populating, aud_populating_folder (one of its lists still populating)
 -- Account group 64f1a2b3c4d5e6f708192a3b ("Beta"): campaign 65b000000000000000000001, audience aud_beta (lead_b1 to lead_b5)
 
-SET search_path = public, pg_temp;
 BEGIN;
 
 INSERT INTO account_groups (id, name) VALUES ('ag_acme', 'Acme Outreach'), ('64f1a2b3c4d5e6f708192a3b', 'Beta')

@@ -281,7 +281,7 @@ static inline int open_fixture(void **state)
 	create_database(fx.database);
 	fx.super = conninfo_with(fx.database, NULL);
 	fx.worker = conninfo_with(fx.database, fx.login);
-	if (migrate_run(fx.super, print_nothing, NULL, &fault) < 0)
+	if (migrate_run(fx.super, NULL, print_nothing, NULL, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	fx.admin = connect_to(fx.super);
 	run_sql("DROP ROLE IF EXISTS %s", fx.login);

@@ -152,7 +152,7 @@ static pid_t spawn_migrator(const char *conninfo, FILE *out)
 
 	if (pid != 0)
 		return pid;
-	done = migrate_run(conninfo, print_line, out, &fault);
+	done = migrate_run(conninfo, NULL, print_line, out, &fault);
 	if (done < 0)
 		fprintf(out, "fault: %s\n", fault.msg);
 	fflush(out);
@@ -220,7 +220,7 @@ static void test_migrator_without_createrole(void **state)
 	create_database(name);
 	run_sql("ALTER DATABASE %s OWNER TO %s", name, login);
 	conninfo = conninfo_with(name, login);
-	if (migrate_run(conninfo, count_line, &lines, &fault) < 0)
+	if (migrate_run(conninfo, NULL, count_line, &lines, &fault) < 0)
 		fail_msg("%s", fault.msg);
 	assert_int_equal(lines, (int)migration_count);
 	free(conninfo);
@@ -229,7 +229,7 @@ static void test_migrator_without_createrole(void **state)
 	run_sql("REVOKE campaign_owner FROM %s", login);
 	create_database(name);
 	conninfo = conninfo_with(name, login);
-	assert_int_equal(migrate_run(conninfo, count_line, &lines, &fault), -1);
+	assert_int_equal(migrate_run(conninfo, NULL, count_line, &lines, &fault), -1);
 	assert_fault(&fault, FAULT_FATAL, "42501");
 	assert_non_null(strstr(fault.msg, arena_printf(fx.arena, "GRANT campaign_owner TO %s", login)));
 	free(conninfo);

@@ -66,6 +66,24 @@ static void test_refused_at_the_commit(void **state)
 	reconnect();
 }
 
+/* A statement that is there before it is prepared was prepared through a pooler that shares sessions. */
+static void test_statement_of_somebody_else(void **state)
+{
+	static const struct statement *const twice[] = { ownership_statements, ownership_statements, NULL };
+	struct session_settings settings = settings_of("group");
+	struct waiter polling = { wait_with_poll, NULL };
+	struct session *session;
+	struct fault fault;
+
+	(void)state;
+	settings.statements = twice;
+	session = session_new(&settings, &polling);
+	assert_int_equal(session_connect(session, &fault), -1);
+	assert_int_equal(fault.kind, FAULT_FATAL);
+	assert_non_null(strstr(fault.msg, "pooler"));
+	session_free(session);
+}
+
 static void test_server_not_there(void **state)
 {
 	struct session_settings settings = settings_of("group");
@@ -188,6 +206,7 @@ int main(void)
 		STORE_TEST(test_lost_connection),
 		STORE_TEST(test_doubtful_statement_has_no_rows),
 		STORE_TEST(test_refused_at_the_commit),
+		STORE_TEST(test_statement_of_somebody_else),
 		STORE_TEST(test_server_not_there),
 		STORE_TEST(test_silent_hosts),
 		STORE_TEST(test_least_privilege),

@@ -185,6 +185,25 @@ static void test_every_key_is_written_in_order(void **state)
 		"\"processedAt\":\"1970-01-01T00:00:01.500Z\"}");
 }
 
+/* Null where that is allowed; the nearest one that has a text elsewhere. */
+static void test_times_that_no_text_has(void **state)
+{
+	static const int64_t times[] = { INT64_MIN, -62135596800001, 253402300800000, INT64_MAX };
+	struct command_result result = refusal();
+
+	(void)state;
+	result.has_issued_at = true;
+	for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+		const char *text;
+
+		result.issued_at_ms = result.processed_at_ms = times[i];
+		text = result_to_json(&duplicate_contract, &result, arena);
+		assert_non_null(strstr(text, "\"issuedAt\":null"));
+		assert_non_null(strstr(text, times[i] < 0 ? "\"processedAt\":\"0001-01-01T00:00:00.000Z\"" :
+							  "\"processedAt\":\"9999-12-31T23:59:59.999Z\""));
+	}
+}
+
 static void test_http_response(void **state)
 {
 	struct command_result result = refusal();
@@ -252,6 +271,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_refused_in_a_command),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_every_key_is_written_in_order),
+		cmocka_unit_test(test_times_that_no_text_has),
 		cmocka_unit_test(test_http_response),
 		cmocka_unit_test(test_position),
 		cmocka_unit_test(test_result_is_read_strictly),

@@ -5,6 +5,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "worker/base/must.h"
+
+#define YEAR_1_MS INT64_C(-62135596800000)
+#define YEAR_10000_MS INT64_C(253402300800000)
+
 static int64_t now_us(clockid_t id)
 {
 	struct timespec ts;
@@ -28,20 +33,21 @@ int64_t clock_wall_ms(void)
 	return now_us(CLOCK_REALTIME) / 1000;
 }
 
+int64_t clock_clamp(int64_t ms)
+{
+	if (ms < YEAR_1_MS)
+		return YEAR_1_MS;
+	return ms < YEAR_10000_MS ? ms : YEAR_10000_MS - 1;
+}
+
 char *clock_format(int64_t ms, char *buf)
 {
-	int64_t s = ms / 1000, rest = ms % 1000;
-	char text[96]; /* any int fits the fields of struct tm; a date of 64-bit milliseconds fits TIME_TEXT_SIZE */
+	int64_t clamped = clock_clamp(ms), rest = (clamped % 1000 + 1000) % 1000;
+	char text[96]; /* any int fits the fields of struct tm; a date of these years fits TIME_TEXT_SIZE */
+	time_t t = (time_t)((clamped - rest) / 1000);
 	struct tm tm;
-	time_t t;
 
-	if (rest < 0) {
-		rest += 1000;
-		s--;
-	}
-	t = (time_t)s;
-	if (gmtime_r(&t, &tm) == NULL)
-		tm = (struct tm){ .tm_year = 70, .tm_mday = 1 };
+	must_be(gmtime_r(&t, &tm) != NULL);
 	snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
 		 tm.tm_hour, tm.tm_min, tm.tm_sec, (int)rest);
 	snprintf(buf, TIME_TEXT_SIZE, "%.*s", (int)TIME_TEXT_SIZE - 1, text);

@@ -33,6 +33,8 @@ const struct setting setting_table[] = {
 	  8192, NULL,
 	  true, AT(database),
 	  "PostgreSQL as libpq's conninfo or URI; what it leaves out comes from the PG* variables and ~/.pgpass" },
+	{ "database-schema", 0, SETTING_TEXT, FOR_WORKER, "NAME", "public", NULL, 1, 63, NULL, false, AT(database_schema),
+	  "schema of the worker's tables in that database; migrate creates it. No search_path of the login or the conninfo counts" },
 	{ "schemas", 0, SETTING_TEXT, BOTH, "FOLDER", "", "/etc/campaign-worker/schemas", 0, 4096, NULL, false, AT(schemas),
 	  "folder with further Avro writer schemas (*.avsc; 4711.avsc is also the one with that registry id); those built in are always known" },
 	{ "lanes", 0, SETTING_NUMBER, FOR_WORKER, "N", "1", NULL, 1, 64, NULL, false, AT(lanes),

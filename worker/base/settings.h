@@ -18,7 +18,7 @@ enum program { FOR_WORKER = 1, FOR_PRODUCER = 2 };
 struct config {
 	enum program program;
 	/* NULL: empty, or not a setting of this program. */
-	const char *brokers, *group, *instance, *commands, *results, *dead_letters, *database, *schemas;
+	const char *brokers, *group, *instance, *commands, *results, *dead_letters, *database, *database_schema, *schemas;
 	int lanes, batch, batch_ms, memory, drain_ms, breaker;
 	int batch_bytes; /* follows from memory: of commands in a batch, received and decoded; of those waiting; of librdkafka's queue */
 	int lock_timeout_ms, statement_timeout_ms, audience_leads_max, dead_letter_bytes;

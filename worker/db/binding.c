@@ -5,6 +5,7 @@
 #include "schemas/details.h"
 #include "schemas/id.h"
 #include "schemas/result.h"
+#include "worker/base/clock.h"
 #include "worker/base/must.h"
 
 /* ---- parameters ---- */
@@ -131,6 +132,17 @@ static const char *text_at(const struct pg_result *rows, int row, int column, st
 	return text ? arena_strndup(arena, text, size) : NULL;
 }
 
+/* A time that no text of the contract has (infinity, years before 1 or behind 9999) is null or the nearest one. */
+static void read_time(const struct pg_result *rows, int row, int column, const struct field *field, char *base)
+{
+	int64_t ms = rows_time_ms(rows, row, column), clamped = clock_clamp(ms);
+
+	if (field->companion && clamped != ms)
+		*(bool *)(void *)(base + field->companion) = false;
+	else
+		*(int64_t *)(void *)(base + field->offset) = clamped;
+}
+
 static void read_field(const struct pg_result *rows, int row, int column, const struct field *field, char *base,
 		       struct arena *arena)
 {
@@ -154,7 +166,7 @@ static void read_field(const struct pg_result *rows, int row, int column, const 
 		*(int64_t *)at = rows_int8(rows, row, column);
 		return;
 	case FIELD_TIME:
-		*(int64_t *)at = rows_time_ms(rows, row, column);
+		read_time(rows, row, column, field, base);
 		return;
 	case FIELD_TEXTS:
 	case FIELD_DIGEST:

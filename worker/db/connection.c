@@ -21,6 +21,7 @@ struct connection {
 	bool piped;   /* in pipeline mode */
 	bool synced;  /* the pipeline's end was sent */
 	bool doubtful;
+	char ended[160]; /* the server's words when it ended the connection between two operations */
 };
 
 struct connection *connection_new(const struct waiter *waiter)
@@ -76,15 +77,19 @@ static int fail(struct connection *connection, PGresult *result, struct fault *f
 	return -1;
 }
 
-/* A cancelled wait for synchronous replication gives WARNING 01000: the commit is on this server, perhaps on no other. */
+/* A cancelled wait for synchronous replication gives WARNING 01000: the commit is on this server, perhaps on no other. What
+ * the server says when it ends an idle connection comes as a notice, too. */
 static void on_notice(void *arg, const PGresult *notice)
 {
 	struct connection *connection = arg;
 	const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
 	const char *sqlstate = PQresultErrorField(notice, PG_DIAG_SQLSTATE);
+	const char *sentence = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
 
 	if (severity && sqlstate && strcmp(severity, "WARNING") == 0 && strcmp(sqlstate, "01000") == 0)
 		connection->doubtful = true;
+	if (severity && sqlstate && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0))
+		snprintf(connection->ended, sizeof connection->ended, "PostgreSQL error %s: %s", sqlstate, sentence ? sentence : "");
 }
 
 bool connection_commit_was_doubtful(struct connection *connection)
@@ -104,6 +109,14 @@ int connection_wait_blocking(void *arg, int fd, short events, int timeout_ms)
 	(void)arg;
 	(void)poll(&pollfd, 1, timeout_ms); /* interrupted or not: the caller checks the socket again */
 	return 0;
+}
+
+/* The waiter may return early, and PQconnectPoll blocks if the socket is not ready. */
+static bool is_ready(const struct connection *connection, short events)
+{
+	struct pollfd pollfd = { .fd = PQsocket(connection->conn), .events = events };
+
+	return poll(&pollfd, 1, 0) > 0;
 }
 
 static int wait_for(struct connection *connection, short events, int timeout_ms, struct fault *fault)
@@ -213,14 +226,6 @@ static size_t list_hosts(PGconn *conn, struct host *hosts, size_t max)
 	return count < max ? count : max;
 }
 
-/* The waiter may return early, and PQconnectPoll blocks if the socket is not ready. */
-static bool is_ready(const struct connection *connection, short events)
-{
-	struct pollfd pollfd = { .fd = PQsocket(connection->conn), .events = events };
-
-	return poll(&pollfd, 1, 0) > 0;
-}
-
 /* *late: the attempt was not refused, its time was over. */
 static int poll_connection(struct connection *connection, int timeout_ms, bool *late, struct fault *fault)
 {
@@ -277,6 +282,7 @@ int connection_connect(struct connection *connection, const char *database, cons
 {
 	connection_close(connection);
 	connection->doubtful = false;
+	connection->ended[0] = '\0';
 	if (database == NULL)
 		database = "";
 	if (is_conninfo(database)) {
@@ -290,6 +296,44 @@ int connection_connect(struct connection *connection, const char *database, cons
 	if (try_hosts(connection, database, application, timeout_ms, fault) < 0)
 		return -1;
 	return PQsetnonblocking(connection->conn, 1) == 0 ? 0 : lose(connection, fault);
+}
+
+struct connection *connection_open_beside(const struct connection *first, const char *database, const char *application,
+					  int timeout_ms, struct fault *fault)
+{
+	struct connection *second = connection_new(&first->waiter);
+	const char *address = PQhostaddr(first->conn); /* "": a socket in the file system */
+	struct host host;
+	bool late;
+
+	snprintf(host.name, sizeof host.name, "%s", PQhost(first->conn));
+	snprintf(host.address, sizeof host.address, "%s", address ? address : "");
+	snprintf(host.port, sizeof host.port, "%s", PQport(first->conn));
+	start_connecting(second, database ? database : "", application, &host);
+	if (poll_connection(second, timeout_ms, &late, fault) == 0 && PQsetnonblocking(second->conn, 1) == 0)
+		return second;
+	connection_free(second);
+	return NULL;
+}
+
+bool connection_was_ended(struct connection *connection, char *why, size_t size)
+{
+	bool open = true;
+
+	while (open && is_ready(connection, POLLIN)) {
+		open = PQconsumeInput(connection->conn) == 1;
+		(void)PQisBusy(connection->conn); /* reads the notices that have come */
+	}
+	if (open)
+		return false;
+	snprintf(why, size, "%s", connection->ended[0] ? connection->ended : "the connection to PostgreSQL was lost");
+	connection_close(connection);
+	return true;
+}
+
+int connection_backend_pid(const struct connection *connection)
+{
+	return PQbackendPID(connection->conn);
 }
 
 int connection_server_version(const struct connection *connection)
@@ -330,12 +374,33 @@ int connection_run(struct connection *connection, const char *sql, struct fault 
 	return read_all(connection, NULL, fault);
 }
 
-int connection_ask(struct connection *connection, const char *sql, char *buf, size_t size, struct fault *fault)
+int connection_ask_begin(struct connection *connection, const char *sql, struct fault *fault)
+{
+	return PQsendQuery(connection->conn, sql) ? write_out(connection, -1, fault) : lose(connection, fault);
+}
+
+int connection_ask_await(struct connection *connection, int timeout_ms, bool *answered, struct fault *fault)
+{
+	int64_t deadline_ms = clock_monotonic_ms() + timeout_ms, left_ms;
+
+	while (PQisBusy(connection->conn)) {
+		left_ms = deadline_ms - clock_monotonic_ms();
+		*answered = false;
+		if (left_ms <= 0)
+			return 0;
+		if (wait_for(connection, POLLIN, left_ms < WAIT_MS ? (int)left_ms : WAIT_MS, fault) < 0)
+			return -1;
+		if (!PQconsumeInput(connection->conn))
+			return lose(connection, fault);
+	}
+	*answered = true;
+	return 0;
+}
+
+int connection_ask_end(struct connection *connection, char *buf, size_t size, struct fault *fault)
 {
 	PGresult *rows = NULL;
 
-	if (!PQsendQuery(connection->conn, sql))
-		return lose(connection, fault);
 	if (read_all(connection, &rows, fault) < 0) {
 		PQclear(rows);
 		return -1;
@@ -343,6 +408,13 @@ int connection_ask(struct connection *connection, const char *sql, char *buf, si
 	snprintf(buf, size, "%s", PQntuples(rows) > 0 ? PQgetvalue(rows, 0, 0) : "");
 	PQclear(rows);
 	return 0;
+}
+
+int connection_ask(struct connection *connection, const char *sql, char *buf, size_t size, struct fault *fault)
+{
+	if (connection_ask_begin(connection, sql, fault) < 0)
+		return -1;
+	return connection_ask_end(connection, buf, size, fault);
 }
 
 int connection_prepare(struct connection *connection, const char *name, const char *sql, struct fault *fault)

@@ -35,11 +35,23 @@ void connection_close(struct connection *connection);
 int connection_connect(struct connection *connection, const char *database, const char *application, int timeout_ms,
 		       struct fault *fault) MUST_CHECK;
 int connection_server_version(const struct connection *connection); /* 150020: 15.20 */
+/* The pid that the server gave when the connection was made: pg_backend_pid(), unless a pooler answered in its place. */
+int connection_backend_pid(const struct connection *connection);
+/* Makes a second connection, with the waiter of the first, to the server that the first is connected to. NULL: there is none.
+ * database and application are those of the first. */
+struct connection *connection_open_beside(const struct connection *first, const char *database, const char *application,
+					  int timeout_ms, struct fault *fault) MUST_CHECK;
+/* Between two operations: whether the server has ended the connection, which is closed then. why receives the server's words. */
+bool connection_was_ended(struct connection *connection, char *why, size_t size);
 
 /* Runs statements without parameters (simple protocol, outside a pipeline); their rows, if any, are dropped. */
 int connection_run(struct connection *connection, const char *sql, struct fault *fault) MUST_CHECK;
 /* Runs such a statement and copies the first column of its first row into buf, as text; "" if there is no row or it is null. */
 int connection_ask(struct connection *connection, const char *sql, char *buf, size_t size, struct fault *fault) MUST_CHECK;
+/* The same in three steps: sends the statement; waits for its answer for at most timeout_ms; copies the answer. */
+int connection_ask_begin(struct connection *connection, const char *sql, struct fault *fault) MUST_CHECK;
+int connection_ask_await(struct connection *connection, int timeout_ms, bool *answered, struct fault *fault) MUST_CHECK;
+int connection_ask_end(struct connection *connection, char *buf, size_t size, struct fault *fault) MUST_CHECK;
 int connection_prepare(struct connection *connection, const char *name, const char *sql, struct fault *fault) MUST_CHECK;
 
 /* Queues a prepared statement (NULL: the text sql, without parameters) and tries to write it. Does not wait. */

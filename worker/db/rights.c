@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "worker/db/guarantees.h"
+#include "worker/db/pooler.h"
 #include "worker/sql/sql.h"
 
 /* What every operation needs. The role campaign_worker has it (schemas/sql). */
@@ -83,7 +84,7 @@ static int report_migrations(struct report *report, bool *complete, struct fault
 		findings_add(report->findings, true, "%s", line);
 		return 0;
 	}
-	if (connection_ask(report->connection, "SELECT max(version) FROM public.schema_migrations", newest, sizeof newest, fault) < 0)
+	if (connection_ask(report->connection, "SELECT max(version) FROM schema_migrations", newest, sizeof newest, fault) < 0)
 		return -1;
 	snprintf(line, sizeof line, "migrations complete: the database is at %s, this program at %zu", newest, migration_count);
 	findings_add(report->findings, false, "%s", line);
@@ -113,7 +114,7 @@ static int report_tables(struct report *report, const struct right *right, bool 
 	for (; right && right->privilege; right++) {
 		snprintf(sql, sizeof sql,
 			 "SELECT '%s on %s (column ' || string_agg(c, ', ') || ')' FROM unnest(string_to_array('%s', ', ')) AS c "
-			 "WHERE NOT has_column_privilege('public.%s', c, '%s')", right->privilege, right->table, right->columns,
+			 "WHERE NOT has_column_privilege('%s', c, '%s')", right->privilege, right->table, right->columns,
 			 right->table, right->privilege);
 		if (report_lacking(report, sql, all, fault) < 0)
 			return -1;
@@ -126,7 +127,7 @@ static int report_functions(struct report *report, const char *const *function, 
 	char sql[512];
 
 	for (; function && *function; function++) {
-		snprintf(sql, sizeof sql, "SELECT 'EXECUTE on %s' WHERE NOT has_function_privilege('public.%s', 'EXECUTE')", *function,
+		snprintf(sql, sizeof sql, "SELECT 'EXECUTE on %s' WHERE NOT has_function_privilege('%s', 'EXECUTE')", *function,
 			 *function);
 		if (report_lacking(report, sql, all, fault) < 0)
 			return -1;
@@ -155,7 +156,9 @@ int rights_report(const struct session_settings *settings, const struct rights_n
 	int done = -1;
 
 	if (connection_connect(report.connection, settings->database, settings->application, settings->connect_timeout_ms, fault) == 0 &&
+	    pooler_check(report.connection, settings->database, settings->application, settings->connect_timeout_ms, fault) == 0 &&
 	    report_server(&report, fault) == 0 && report_guarantees(&report, fault) == 0 &&
+	    guarantees_use_schema(report.connection, settings->schema, fault) == 0 &&
 	    report_migrations(&report, &complete, fault) == 0)
 		done = complete ? report_rights(&report, needed, fault) : 0;
 	connection_free(report.connection);

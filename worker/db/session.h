@@ -9,6 +9,7 @@
 #define SESSION_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "worker/base/fault.h"
 #include "worker/base/waiter.h"
@@ -21,6 +22,7 @@ struct statement {
 
 struct session_settings {
 	const char *database;       /* conninfo or URI; "" or NULL: the PG* variables and libpq's defaults */
+	const char *schema;         /* of the tables; NULL: public */
 	const char *application;    /* application_name, shown in pg_stat_activity */
 	const char *group;          /* consumer group */
 	const char *transactional_id; /* written into the owner row: the next owner may have to end our transaction */
@@ -32,6 +34,8 @@ struct session {
 	struct connection *connection;
 	struct session_settings settings; /* its texts are copies */
 	struct params params;             /* of the statement that is being sent */
+	int64_t guarantees_at_ms;         /* when the guarantees are to be looked at again */
+	char ended[160];                  /* why the connection before was ended while it was idle; "": it was not */
 };
 
 struct session *session_new(const struct session_settings *settings, const struct waiter *waiter); /* texts are copied */
@@ -42,6 +46,10 @@ void session_free(struct session *session); /* accepts NULL; closes the connecti
  * a migration that this program knows. FAULT_WAIT: there is no connection, or the server is a standby. */
 int session_connect(struct session *session, struct fault *fault) MUST_CHECK;
 bool session_connected(const struct session *session);
+/* Between two operations: whether the server has ended the connection meanwhile (an administrator, a time-out). */
+bool session_was_ended(struct session *session);
+/* Between two operations, every few seconds: looks at the guarantees again, as somebody may have changed the server's settings. */
+int session_check_guarantees(struct session *session, int64_t now_ms, struct fault *fault) MUST_CHECK;
 
 /* ---- for the modules built on this one ---- */
 
