@@ -35,7 +35,7 @@ layers='
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
 30 worker/sql/sql
-31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
+31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/copies worker/suspect worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/duplicate worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
 31 worker/db/params worker/db/rows worker/db/diagnosis

@@ -6,66 +6,16 @@
 #include "schemas/result.h"
 #include "worker/base/clock.h"
 #include "worker/base/log.h"
+#include "worker/copies.h"
 
 #define LOCK_TRIES 3     /* of a whole batch and of a single command */
 #define SPLIT_INTO 8
 #define RETRY_PAUSE_MS 50
 #define OTHERS_MAX 8     /* commands that are looked at before one is blamed */
 
-/* ---- copies: they are not executed, and take the outcome of the command that they are a copy of ---- */
-
-/* An outcome that says when to try again hangs on the record's own timestamp. */
-static bool can_share(const struct job *copy, const struct job *first)
-{
-	return !first->result.has_retry_after || copy->record.timestamp_ms == first->record.timestamp_ms;
-}
-
-/* The copy is executed, and the copies behind it are its own. */
-static void detach(struct executor *executor, size_t place)
-{
-	struct job *job = executor->jobs[place], *first = job->copy_of;
-
-	job->copy_of = NULL;
-	job->executable = true;
-	for (size_t i = place + 1; i < executor->count; i++)
-		if (executor->jobs[i]->copy_of == first)
-			executor->jobs[i]->copy_of = job;
-}
-
-/* Jobs lie in memory in their order: what lies before the range was executed. */
-static void prepare_copies(struct executor *executor, size_t first, size_t n)
-{
-	for (size_t i = first; i < first + n; i++) {
-		struct job *job = executor->jobs[i], *origin = job->copy_of;
-
-		job->shared = false;
-		if (origin && origin < executor->jobs[first] && !can_share(job, origin))
-			detach(executor, i);
-		else if (origin && job->record.timestamp_ms != origin->record.timestamp_ms)
-			origin->shared = true;
-	}
-}
-
-static void settle_copies(struct executor *executor, size_t first, size_t n)
-{
-	for (size_t i = first; i < first + n; i++) {
-		struct job *job = executor->jobs[i], *origin = job->copy_of;
-
-		if (origin == NULL)
-			continue;
-		job->reason = origin->reason;
-		job->dead_letter = origin->dead_letter;
-		job->cause = origin->cause;
-		job->key_public_id = origin->key_public_id;
-		result_share(&job->result, &origin->result);
-	}
-}
-
-/* ---- execution ---- */
-
 static void send(struct executor *executor, size_t first, size_t n, enum execution_end end)
 {
-	prepare_copies(executor, first, n);
+	copies_prepare(executor->jobs, executor->count, first, n);
 	wait_begin(executor->wait, false, clock_monotonic_ms());
 	executor->fence.partial = first + n < executor->count;
 	execution_send(executor->execution, &executor->fence, executor->jobs + first, n, end, executor->arena);
@@ -307,7 +257,7 @@ static int execute_range(struct executor *executor, size_t first, size_t n, int 
 
 	if (execute_patiently(executor, first, n, tries, fault) == 0) {
 		record_success(executor, first, n);
-		settle_copies(executor, first, n);
+		copies_settle(executor->jobs, first, n);
 		return 0;
 	}
 	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
