@@ -11,7 +11,6 @@
 #define LOCK_TRIES 3     /* of a whole batch and of a single command */
 #define SPLIT_INTO 8
 #define RETRY_PAUSE_MS 50
-#define OTHERS_MAX 8     /* commands that are looked at before one is blamed */
 
 static void send(struct executor *executor, size_t first, size_t n, enum execution_end end)
 {
@@ -111,7 +110,7 @@ static int probe_control(struct executor *executor, enum probe_outcome *outcome,
 /* The control, and commands from that place on, until one passes. *others is the greatest outcome. */
 static int look_at_others(struct executor *executor, size_t place, enum probe_outcome *others, struct fault *fault)
 {
-	size_t step = (executor->count - place) / OTHERS_MAX + 1;
+	size_t step = (executor->count - place) / EXECUTOR_OTHERS + 1;
 	enum probe_outcome outcome;
 
 	if (probe_control(executor, others, fault) < 0)
@@ -413,6 +412,15 @@ void executor_init(struct executor *executor, struct execution *execution, struc
 void executor_destroy(struct executor *executor)
 {
 	control_destroy(&executor->control);
+}
+
+/* Who has to be compared needs company, however small batches are. */
+size_t executor_batch_limit(const struct executor *executor)
+{
+	const struct breaker *breaker = &executor->breaker;
+	size_t limit = executor->sizing.limit;
+
+	return (breaker->open || breaker->alone_since_ms != 0) && limit <= EXECUTOR_OTHERS ? EXECUTOR_OTHERS + 1 : limit;
 }
 
 /* While the breaker is open, or a suspect is sought, nothing is sent: executor_receive begins otherwise. */

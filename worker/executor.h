@@ -16,6 +16,8 @@
 #include "worker/suspect.h"
 #include "worker/wait.h"
 
+#define EXECUTOR_OTHERS 8 /* commands that are looked at before one is blamed */
+
 struct executor {
 	struct execution *execution; /* this and the next two are borrowed */
 	struct wait *wait;
@@ -35,6 +37,9 @@ struct executor {
 void executor_init(struct executor *executor, struct execution *execution, struct wait *wait, struct statistics *statistics,
 		   const struct contract *contract, const struct config *config);
 void executor_destroy(struct executor *executor);
+
+/* Most commands of the next batch: what sizing says, or EXECUTOR_OTHERS + 1. */
+size_t executor_batch_limit(const struct executor *executor);
 
 /* Sends a batch to PostgreSQL and returns; executor_receive returns the failures. The fence's and the jobs' memory, and the
  * arena, are borrowed until then. */

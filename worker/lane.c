@@ -145,7 +145,7 @@ struct lane *lane_new(const struct config *config, const struct operation *opera
 					    .wait = &lane->wait, .assignment = &lane->assignment, .arena = lane->arena };
 	identity_former_transactional_id(lane->takeover.former_transactional_id, config->group, config->instance, number);
 	for (size_t i = 0; i < BATCHES; i++)
-		batch_init(&lane->batches[i], (size_t)config->batch);
+		batch_init(&lane->batches[i], (size_t)config->batch + EXECUTOR_OTHERS);
 	lane->batch = &lane->batches[0];
 	lane->codec = codec_new(lane->contract, config->schemas, NULL, fault);
 	if (lane->codec)
@@ -386,7 +386,7 @@ static void fill(struct lane *lane, struct batch *batch)
 		.contract = lane->contract,
 		.partitions = partitions,
 		.partition_count = assignment_fences(&lane->assignment, partitions),
-		.count_max = lane->executor.sizing.limit,
+		.count_max = executor_batch_limit(&lane->executor),
 		.bytes_max = (size_t)lane->config->batch_bytes,
 	};
 
