@@ -18,6 +18,8 @@
 #include "worker/kafka/positions.h"
 #include "worker/kafka/queue.h"
 
+#define WAITING_MIN 9 /* so many records may wait, however small batches are: who fails alone is compared with others */
+
 struct running {
 	int32_t partition;
 	int64_t next; /* offset after the last record that entered the queue */
@@ -193,7 +195,7 @@ struct consumer *consumer_new(const struct config *config, int lane, struct faul
 
 	consumer->topic = must(strdup(config->commands));
 	consumer->group = must(strdup(config->group));
-	queue_init(&consumer->queue, (size_t)config->batch, (size_t)config->batch_bytes);
+	queue_init(&consumer->queue, (size_t)(config->batch > WAITING_MIN ? config->batch : WAITING_MIN), (size_t)config->batch_bytes);
 	if (make_consumer(consumer, config, lane, fault) < 0) {
 		consumer_free(consumer, 0);
 		return NULL;
