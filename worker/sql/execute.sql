@@ -62,13 +62,13 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.first
 	RETURNING 1
 ), found AS ( -- rules 8 and 9
-	SELECT r.ord, r.trace, r.ag, r.source, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
+	SELECT r.ord, r.trace, r.ag, r.source, r.audience, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
 		r.emission, r.burst, least(2147483647,
 			greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000))::int AS retry_after_s,
 		c.name AS source_name, c.description, c.include_conversation_history, c.auto_cancel_on_message_received,
 		c.outreach_language, c.workflow, f.populating,
 		CASE a.kind WHEN 'folder' THEN f.lists ELSE ARRAY[a.id] END AS lists,
-		CASE a.kind WHEN 'folder' THEN f.lead_count ELSE a.lead_count END AS lead_count,
+		CASE a.kind WHEN 'folder' THEN 0 ELSE a.lead_count END AS lead_count,
 		CASE WHEN r.rated IS NOT NULL THEN r.rated
 			WHEN c.name IS NULL THEN 'campaign_not_found'
 			WHEN a.id IS NULL THEN 'audience_not_found'
@@ -80,10 +80,12 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHERE r.rated IS NULL AND c.account_group_id = r.ag AND c.id = r.source AND c.deleted_at IS NULL OFFSET 0) AS c ON true
 	LEFT JOIN LATERAL (SELECT a.id, a.kind, a.ready, a.lead_count FROM audiences AS a
 		WHERE r.rated IS NULL AND a.account_group_id = r.ag AND a.id = r.audience OFFSET 0) AS a ON true
-	LEFT JOIN LATERAL (SELECT array_agg(l.id) AS lists, min(l.id) FILTER (WHERE NOT l.ready) AS populating,
-			sum(CASE WHEN l.lead_count > 0 THEN l.lead_count ELSE 2147483647 END) AS lead_count
-		FROM audiences AS l
-		WHERE a.kind = 'folder' AND l.account_group_id = r.ag AND l.parent_id = r.audience OFFSET 0) AS f ON true
+	LEFT JOIN LATERAL (SELECT ARRAY( -- of a folder, for leads that are given: one more than leads shows that there are more
+			SELECT l.id FROM audiences AS l WHERE l.account_group_id = r.ag AND l.parent_id = r.audience
+			LIMIT cardinality(r.leads) + 1) AS lists, (
+			SELECT min(l.id) FROM audiences AS l
+			WHERE l.account_group_id = r.ag AND l.parent_id = r.audience AND NOT l.ready) AS populating
+		WHERE a.kind = 'folder' OFFSET 0) AS f ON true
 ), matched AS ( -- the leads to select, ascending: the wanted ones that are members, or all members up to one too many
 	SELECT f.*, CASE
 		WHEN f.verdict IS NOT NULL THEN NULL
@@ -96,18 +98,32 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists)
 				UNION SELECT u.lead_id FROM u WHERE false)
 			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $4::int + 1) AS s ORDER BY s.lead_id)
-		-- A small audience: one range scan and a hash. Its size is what the planner expects, too: each command's is that large
+		-- A small list: one range scan and a hash. Its size is what the planner expects, too: each command's is that large
 		-- from the start. What is not in it is looked up, in case that lead_count is wrong.
 		WHEN f.lead_count BETWEEN 1 AND least(12 * cardinality(f.leads), 1000) THEN ARRAY(
 			SELECT w FROM unnest(f.leads) AS w
 			WHERE (w IN (SELECT m.lead_id FROM audience_leads AS m
-					WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) LIMIT 1000)) IS TRUE
+					WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] LIMIT 1000)) IS TRUE
 				OR (SELECT true FROM audience_leads AS m
-					WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) AND m.lead_id = w LIMIT 1))
-		ELSE ARRAY( -- a large one: look each lead up
+					WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] AND m.lead_id = w LIMIT 1))
+		WHEN cardinality(f.lists) = 1 THEN ARRAY( -- a large one: look each lead up
 			SELECT w FROM unnest(f.leads) AS w
 			WHERE (SELECT true FROM audience_leads AS m
-				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) AND m.lead_id = w LIMIT 1))
+				WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] AND m.lead_id = w LIMIT 1))
+		-- A folder: look up the lists of each lead, whose number does not grow with the folder's. They are compared with the
+		-- folder's lists, or, if those are more than the leads, with their own parent. OFFSET 0 keeps the comparison behind
+		-- the look-up, which else would be one for each list of the folder.
+		WHEN cardinality(f.lists) <= cardinality(f.leads) THEN ARRAY(
+			SELECT w FROM unnest(f.leads) AS w
+			WHERE (SELECT true FROM (SELECT m.audience_id FROM audience_leads AS m
+					WHERE m.account_group_id = f.ag AND m.lead_id = w OFFSET 0) AS m
+				WHERE (m.audience_id IN (SELECT l FROM unnest(f.lists) AS l)) IS TRUE LIMIT 1))
+		ELSE ARRAY(
+			SELECT w FROM unnest(f.leads) AS w
+			WHERE (SELECT true FROM (SELECT m.audience_id FROM audience_leads AS m
+					WHERE m.account_group_id = f.ag AND m.lead_id = w OFFSET 0) AS m
+				WHERE (SELECT l.parent_id = f.audience FROM audiences AS l
+					WHERE l.account_group_id = f.ag AND l.id = m.audience_id) LIMIT 1))
 		END AS targets
 	FROM found AS f OFFSET 0 -- once a command: what follows reads targets several times
 ), verdicts AS MATERIALIZED ( -- rules 10 and 11
