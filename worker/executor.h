@@ -1,5 +1,6 @@
 /* The executor executes a batch in PostgreSQL: in one transaction if all goes well, else in smaller and smaller ones, in
- * order, until the command that the database cannot take is alone. The one transaction may be sent before its answer is
+ * order, until the command that the database cannot take is alone. Before that command is answered, others are looked at
+ * (breaker.h). Copies of a command are not executed: they take its outcome (protocol.txt). The one transaction may be sent before its answer is
  * received, while Kafka commits the batch before it. While the breaker is open, a probe comes first. */
 #ifndef EXECUTOR_H
 #define EXECUTOR_H
@@ -9,8 +10,10 @@
 #include "worker/base/fault.h"
 #include "worker/base/statistics.h"
 #include "worker/breaker.h"
+#include "worker/control.h"
 #include "worker/db/execution.h"
 #include "worker/sizing.h"
+#include "worker/suspect.h"
 #include "worker/wait.h"
 
 struct executor {
@@ -18,6 +21,8 @@ struct executor {
 	struct wait *wait;
 	struct statistics *statistics;
 	struct breaker breaker;
+	struct control control;
+	struct suspect suspect;
 	struct sizing sizing;
 	struct fence fence;  /* of the batch in hand; borrowed, and so are its jobs */
 	struct job **jobs;
@@ -28,7 +33,8 @@ struct executor {
 };
 
 void executor_init(struct executor *executor, struct execution *execution, struct wait *wait, struct statistics *statistics,
-		   const struct config *config);
+		   const struct contract *contract, const struct config *config);
+void executor_destroy(struct executor *executor);
 
 /* Sends a batch to PostgreSQL and returns; executor_receive returns the failures. The fence's and the jobs' memory, and the
  * arena, are borrowed until then. */

@@ -32,7 +32,7 @@ static void test_every_partition_of_a_batch_is_fenced(void **state)
 	(void)state;
 	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", claims, 3, &fault), 0);
 	for (size_t i = 0; i < 3; i++) {
-		assert_true(claims[i].epoch == 1 && claims[i].confirmed_offset == OFFSET_NONE && claims[i].resume_from == RESUME_NONE);
+		assert_true(claims[i].epoch == 1 && claims[i].owned.confirmed == OFFSET_NONE && claims[i].owned.resume_from == RESUME_NONE);
 		assert_false(claims[i].refused);
 		partitions[i] = (struct fence_partition){ 5 + (int)i, 1, 10 * (int)i };
 	}
@@ -65,7 +65,7 @@ static void test_claims_say_what_they_found(void **state)
 	second = session_new(&settings, &polling);
 	assert_int_equal(session_connect(second, &fault), 0);
 	assert_int_equal(ownership_claim(second, "cluster", "commands", &claim, 1, &fault), 0);
-	assert_int_equal(claim.confirmed_offset, 100);
+	assert_int_equal(claim.owned.confirmed, 100);
 	assert_string_equal(claim.previous_transactional_id, "group.instance.0");
 	claim = (struct claim){ .partition = 0 };
 	assert_int_equal(ownership_claim(second, "cluster", "other-topic", &claim, 1, &fault), 0);
@@ -83,7 +83,7 @@ static void test_another_consumer_group_is_refused(void **state)
 	(void)state;
 	assert_int_equal(ownership_claim(other, "cluster", "commands", claims, 2, &fault), 0);
 	assert_true(claims[0].refused && !claims[1].refused);
-	assert_string_equal(claims[0].other_group, "group");
+	assert_string_equal(claims[0].owned.other_group, "group");
 	assert_created(execute_one(COMMAND())); /* our epoch still holds */
 	session_free(other);
 }
@@ -172,7 +172,7 @@ static void test_a_claim_in_flight_stops_the_batch(void **state)
 	reconnect();
 }
 
-static int64_t count_orders(const int32_t *partitions, size_t n)
+static int64_t count_orders(const struct fence_partition *partitions, size_t n)
 {
 	struct fault fault;
 	int64_t orders;
@@ -185,7 +185,7 @@ static int64_t count_orders(const int32_t *partitions, size_t n)
 static void test_orders_to_resume(void **state)
 {
 	struct session *other = open_session("other-group", NULL);
-	int32_t partitions[] = { 0, 20, 21 };
+	struct fence_partition partitions[] = { { .partition = 0 }, { .partition = 20 }, { .partition = 21 } };
 	struct claim claim = { .partition = 20 }, taken;
 	struct fault fault;
 
@@ -194,7 +194,10 @@ static void test_orders_to_resume(void **state)
 	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 20, RESUME_EARLIEST, "ann@desk", &fault), 0);
 	assert_int_equal(count_orders(partitions, 3), 1);
 	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", &claim, 1, &fault), 0);
-	assert_int_equal(claim.resume_from, RESUME_EARLIEST);
+	assert_int_equal(claim.owned.resume_from, RESUME_EARLIEST);
+	partitions[1].epoch = claim.epoch;
+	assert_int_equal(count_orders(partitions, 3), 0); /* whoever claimed it knows of it */
+	partitions[1].epoch = 0;
 	assert_int_equal(ownership_resumed(fx.session, "cluster", "commands", &claim, 17, &fault), 0);
 	assert_int_equal(count_orders(partitions, 3), 0);
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE partition = 20"), "17");
@@ -205,7 +208,7 @@ static void test_orders_to_resume(void **state)
 	assert_int_equal(ownership_claim(fx.session, "cluster", "commands", &claim, 1, &fault), 0);
 	assert_true(claim.refused);
 	claim_partition(other, 20, &taken);
-	assert_int_equal(taken.resume_from, 4711);
+	assert_int_equal(taken.owned.resume_from, 4711);
 	assert_string_equal(ask("SELECT string_agg(concat_ws(' ', group_id, previous_group_id, previous_confirmed_offset, resume_from, "
 				"ordered_by), '; ' ORDER BY id) FROM partition_resumes WHERE partition = 20"),
 			    "group -2 ann@desk; other-group group 17 4711 bob");

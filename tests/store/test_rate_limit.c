@@ -31,6 +31,29 @@ static void test_rate_limit_within_a_batch(void **state)
 	assert_int_equal(tat_us(), jobs[0]->result.processed_at_ms * 1000 + 120000000);
 }
 
+/* The outcome of one that copies of other timestamps take, too: a refusal by the limit is raised, and nothing stands. */
+static void test_a_refusal_is_not_shared(void **state)
+{
+	struct job *good = COMMAND(.key = "demo-key-slow"), *late = COMMAND(.key = "demo-key-slow"), *jobs[] = { good, late };
+	struct fault fault;
+	int64_t before;
+
+	(void)state;
+	set_rate(60000000, 1, 0);
+	before = tat_us();
+	good->shared = late->shared = true;
+	assert_int_equal(try_execute(jobs, 2, &fault), -1);
+	assert_fault(&fault, FAULT_RETRY, "CD003");
+	assert_not_written(good);
+	assert_int_equal(tat_us(), before);
+	late->shared = false;
+	execute_all(jobs, 2);
+	assert_created(good);
+	assert_refused(late, "rate_limited", NULL);
+	good->shared = true; /* its draft is there: no limit asks */
+	assert_true(execute_one(good)->result.draft_existed);
+}
+
 static void test_rate_limit_over_batches(void **state)
 {
 	struct job *job;
@@ -175,6 +198,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_rate_limit_within_a_batch),
+		STORE_TEST(test_a_refusal_is_not_shared),
 		STORE_TEST(test_rate_limit_over_batches),
 		STORE_TEST(test_a_404_is_charged_and_a_401_is_not),
 		STORE_TEST(test_rate_limit_at_the_record_timestamp),

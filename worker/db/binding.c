@@ -113,6 +113,10 @@ void binding_add_commands(struct params *params, const struct contract *contract
 	for (size_t i = 0; i < contract->command->count; i++)
 		if (contract->command->fields[i].parameter)
 			add_field(params, jobs, n, &contract->command->fields[i]);
+	params_array_begin(params, PARAM_BOOL);
+	for (size_t i = 0; i < n; i++)
+		params_array_bool(params, jobs[i]->shared);
+	params_array_end(params);
 }
 
 /* ---- rows ---- */

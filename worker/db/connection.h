@@ -1,12 +1,12 @@
-/* A non-blocking PostgreSQL connection. Only this module and rows.c include libpq. It knows nothing of campaigns.
+/* A non-blocking PostgreSQL connection. Only this module, rows.c and diagnosis.c include libpq. It knows nothing of campaigns.
  *
  * Statements are sent one after the other and answered in that order (libpq's pipeline mode): any number of connection_send,
  * later one connection_receive for each, then connection_finish. All values are binary. Nothing is printed.
  *
  * A failure is FAULT_WAIT, or FAULT_STOP if the waiter ended the wait. fault->sqlstate is set if the server answered with an
  * error. A connection that was lost, or that was left in the middle of an operation, is closed: connection_is_open() is
- * false, and the statements that were sent may or may not have been executed. fault->msg never shows a parameter: for errors
- * that quote data (classes 22, 23 and 54, P0001) it names constraint, table and column instead of the server's sentence. */
+ * false, and the statements that were sent may or may not have been executed. fault->msg never shows a parameter
+ * (worker/db/diagnosis.h). */
 #ifndef CONNECTION_H
 #define CONNECTION_H
 
@@ -52,7 +52,8 @@ int connection_flush(struct connection *connection, struct fault *fault) MUST_CH
 int connection_sync(struct connection *connection, int timeout_ms, struct fault *fault) MUST_CHECK;
 /* Receives the next statement's answer; result (if not NULL) receives its rows, to be freed with rows_free. */
 int connection_receive(struct connection *connection, struct pg_result **result, struct fault *fault) MUST_CHECK;
-/* Drops the answers that were not received and leaves the pipeline. Closes the connection if that is not possible. */
+/* Drops the answers that were not received and leaves the pipeline; closes the connection if that is not possible. -1 also for
+ * an error among them: the implicit COMMIT at a pipeline's end may fail when every statement has succeeded. */
 int connection_finish(struct connection *connection, struct fault *fault) MUST_CHECK;
 bool connection_in_transaction(const struct connection *connection); /* after connection_finish */
 

@@ -9,18 +9,19 @@
 -- One array element a command (worker/db/binding.h): $1 id for the draft, $2 command digest, $3 the record's timestamp in ms
 -- (-1: none); then the fields of schemas/duplicate.c that are parameters: $5 trace, $6 account group, $7 source campaign,
 -- $8 name (null: the source's), $9 audience, $10 leads, comma-separated, sorted, distinct (null: all of the audience),
--- $11 key digest (null: none), $12 expiry in ms (null: none). $4 is the largest audience that may be duplicated whole.
+-- $11 key digest (null: none), $12 expiry in ms (null: none), $13 whether copies of other timestamps take its outcome. $4 is
+-- the largest audience that may be duplicated whole.
 WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and answered is so by the same clock
 	SELECT c.now, (extract(epoch FROM c.now) * 1000)::bigint AS now_ms
 	FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now OFFSET 0) AS c
 ), command AS (
 	SELECT c.ord::int, c.trace, c.ag COLLATE "C" AS ag, c.source, c.audience, c.name, c.key, c.new_id, c.leads, c.digest,
-		c.expires_ms, c.stamp_ms
+		c.expires_ms, c.stamp_ms, c.shared
 	FROM unnest($1::text[], $2::bytea[], $3::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-			$11::bytea[], $12::bigint[])
-		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, source, name, audience, leads, key, expires_ms, ord)
+			$11::bytea[], $12::bigint[], $13::boolean[])
+		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, source, name, audience, leads, key, expires_ms, shared, ord)
 ), judged AS ( -- rules 2 to 6
-	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, clock.now, clock.now_ms,
+	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, c.shared, clock.now, clock.now_ms,
 		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
 		g.rate_tat_us AS first, g.rate_interval_us AS emission, g.rate_burst AS burst,
 		g.rate_interval_us * (g.rate_burst - 1) AS tolerance,
@@ -161,7 +162,9 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	RETURNING 1
 ), settled AS MATERIALIZED (
 	SELECT CASE WHEN (SELECT count(*) FROM written) < (SELECT count(*) FROM verdicts AS v WHERE v.final IS NULL)
-		OR (SELECT count(*) FROM charged) < (SELECT count(*) FROM charge) THEN raise_lost_race() END AS lost
+		OR (SELECT count(*) FROM charged) < (SELECT count(*) FROM charge) THEN raise_lost_race()
+		WHEN (SELECT true FROM rated AS r WHERE r.rated = 'rate_limited' AND r.shared LIMIT 1) THEN raise_shared_limit()
+		END AS lost
 )
 SELECT v.ord, v.now, v.final, CASE v.final
 		WHEN 'key_revoked' THEN ARRAY[v.public_id]

@@ -10,7 +10,7 @@ WITH before AS (
 	SELECT $1::text, $2::text, $3::int, $4::text, b.group_id, b.confirmed_offset, $5::bigint, $6::text
 	FROM (SELECT 1) AS one LEFT JOIN before AS b ON true
 )
-INSERT INTO partition_owner AS o (cluster_id, topic, partition, group_id, epoch, resume_from)
-VALUES ($1::text, $2::text, $3::int, $4::text, 1, $5::bigint)
+INSERT INTO partition_owner AS o (cluster_id, topic, partition, group_id, epoch, resume_from, executed_offset)
+VALUES ($1::text, $2::text, $3::int, $4::text, 1, $5::bigint, -1)
 ON CONFLICT (cluster_id, topic, partition) DO UPDATE
 	SET group_id = excluded.group_id, epoch = o.epoch + 1, resume_from = excluded.resume_from
