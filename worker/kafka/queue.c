@@ -88,6 +88,7 @@ bool queue_peek(const struct queue *queue, const char *topic, struct arena *aren
 	};
 	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
 		record->timestamp_ms = -1;
+	record->stamped_by_broker = type == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
 	record->headers = copy_headers(message, arena, &record->header_count);
 	return true;
 }

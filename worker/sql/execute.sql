@@ -6,8 +6,8 @@
 -- compared by hashed subplans ("(x IN (SELECT ...)) IS ..." is never turned into a join); results of the CTEs are never
 -- joined with each other. A verdict, once found, gates every later look-up.
 --
--- One array element a command (worker/db/binding.h): $1 id for the draft, $2 command digest, $3 the record's timestamp in ms
--- (-1: none); then the fields of schemas/duplicate.c that are parameters: $5 trace, $6 account group, $7 source campaign,
+-- One array element a command (worker/db/binding.h): $1 id for the draft, $2 command digest, $3 when the record arrived, by
+-- the broker's clock, in ms (-1: not known, counts as now); then the fields of schemas/duplicate.c that are parameters: $5 trace, $6 account group, $7 source campaign,
 -- $8 name (null: the source's), $9 audience, $10 leads, comma-separated, sorted, distinct (null: all of the audience),
 -- $11 key digest (null: none), $12 expiry in ms (null: none), $13 whether copies of other timestamps take its outcome. $4 is
 -- the largest audience that may be duplicated whole.
@@ -23,9 +23,11 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 ), judged AS ( -- rules 2 to 6
 	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, c.shared, clock.now, clock.now_ms,
 		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
-		g.rate_tat_us AS first, g.rate_interval_us AS emission, g.rate_burst AS burst,
+		g.rate_tat_us AS stored, least(g.rate_tat_us, clock.now_ms * 1000 + g.rate_interval_us * g.rate_burst) AS first,
+		g.rate_interval_us AS emission, g.rate_burst AS burst,
 		g.rate_interval_us * (g.rate_burst - 1) AS tolerance,
-		CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000 AS stamp_us, g.rate_at_us,
+		CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000 AS stamp_us,
+		least(g.rate_at_us, clock.now_ms * 1000) AS rate_at_us,
 		CASE
 			WHEN p.command_digest = c.digest THEN CASE WHEN p.deleted_at IS NULL THEN 'existing' ELSE 'draft_deleted' END
 			WHEN c.expires_ms <= clock.now_ms THEN 'expired'
@@ -54,13 +56,15 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 			OVER (PARTITION BY j.ag, j.key ORDER BY j.ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), j.first) AS tat
 		FROM arrived AS j
 	) AS j
-), charge AS MATERIALIZED (
-	SELECT r.ag, r.key, r.first, max(greatest(r.tat, r.at_us) + r.emission) AS tat, max(r.at_us) AS at_us
-	FROM rated AS r WHERE r.rated IS NULL GROUP BY r.ag, r.key, r.first
+), charge AS MATERIALIZED ( -- also where nothing is admitted, if what is stored lay too far ahead: it would do so again
+	SELECT r.ag, r.key, r.stored, coalesce(max(greatest(r.tat, r.at_us) + r.emission) FILTER (WHERE r.rated IS NULL), r.first) AS tat,
+		coalesce(max(r.at_us) FILTER (WHERE r.rated IS NULL), r.rate_at_us) AS at_us
+	FROM rated AS r WHERE r.verdict IS NULL GROUP BY r.ag, r.key, r.stored, r.first, r.rate_at_us
+	HAVING bool_or(r.rated IS NULL) OR r.first < r.stored
 ), charged AS ( -- a grant that appeared after the locks were taken may have been used by another worker since
 	UPDATE api_key_account_groups AS g SET rate_tat_us = c.tat, rate_at_us = c.at_us
 	FROM charge AS c
-	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.first
+	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.stored
 	RETURNING 1
 ), found AS ( -- rules 8 and 9
 	SELECT r.ord, r.trace, r.ag, r.source, r.audience, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
