@@ -187,6 +187,7 @@ static inline struct session_settings settings_of(const char *group)
 		.statements = statements,
 		.group = group,
 		.transactional_id = "group.instance.0",
+		.claim_timeout_ms = 400,
 		.lock_timeout_ms = 400,
 		.statement_timeout_ms = 20000,
 		.idle_in_transaction_ms = 2000,
