@@ -46,6 +46,7 @@ void batch_clear(struct batch *batch)
 {
 	arena_reset(batch->arena);
 	batch->count = batch->bytes = batch->offset_count = 0;
+	batch->only = CONSUMER_ALL;
 	batch->fault.kind = FAULT_NONE;
 }
 

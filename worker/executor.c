@@ -58,7 +58,7 @@ static int execute_patiently(struct executor *executor, size_t first, size_t n, 
 			wait_pause(executor->wait, RETRY_PAUSE_MS + rand() % RETRY_PAUSE_MS);
 		if (execute_once(executor, first, n, EXECUTION_COMMIT, fault) == 0)
 			return 0;
-		if (fault->kind != FAULT_RETRY || (n > 1 && would_fail_again(fault)))
+		if (fault->kind != FAULT_RETRY || execution_is_locked(fault) || (n > 1 && would_fail_again(fault)))
 			return -1;
 	}
 	return -1;
@@ -260,6 +260,8 @@ static int execute_range(struct executor *executor, size_t first, size_t n, int 
 		return 0;
 	}
 	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+		return -1;
+	if (executor_met_lock(fault) && !executor->answers_locked)
 		return -1;
 	if (n == 1)
 		return execute_failed(executor, first, fault);
@@ -463,6 +465,11 @@ int executor_receive(struct executor *executor, struct fault *fault)
 		return -1;
 	observe_time(executor, asked_at_ms);
 	return 0;
+}
+
+bool executor_met_lock(const struct fault *fault)
+{
+	return fault->kind == FAULT_RETRY && execution_is_locked(fault);
 }
 
 bool executor_is_breakers(const struct executor *executor, const struct fault *fault)

@@ -292,6 +292,11 @@ int connection_connect(struct connection *connection, const char *database, cons
 	return PQsetnonblocking(connection->conn, 1) == 0 ? 0 : lose(connection, fault);
 }
 
+int connection_backend_pid(const struct connection *connection)
+{
+	return PQbackendPID(connection->conn);
+}
+
 int connection_server_version(const struct connection *connection)
 {
 	return PQserverVersion(connection->conn);
