@@ -20,6 +20,7 @@ struct record {
 	int32_t partition;
 	int64_t offset;
 	int64_t timestamp_ms; /* -1: the record has none */
+	bool stamped_by_broker; /* LogAppendTime; otherwise the time is the publisher's word */
 	const void *key;      /* NULL: a null key */
 	size_t key_size;
 	const void *value;    /* NULL: a tombstone */

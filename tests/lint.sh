@@ -36,17 +36,17 @@ layers='
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
 30 worker/sql/sql
-31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/standstill worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
+31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/standstill worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group worker/parking worker/copies
 32 worker/duplicate worker/kafka/positions worker/kafka/refusals
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
 31 worker/db/params worker/db/rows worker/db/diagnosis worker/db/identifier
 32 worker/db/connection worker/db/binding
 33 worker/db/guarantees worker/db/pooler
 34 worker/db/session worker/db/migrate
-35 worker/db/ownership worker/db/rights
+35 worker/db/ownership worker/db/rights worker/db/blockers
 36 worker/db/execution
 40 worker/assignment worker/batch worker/executor
-41 worker/ends worker/view
+41 worker/ends worker/view worker/lockwait
 42 worker/takeover
 43 worker/lane
 49 worker/check_group worker/check_stable
@@ -88,7 +88,7 @@ schemas/ worker/([^b]|b[^a]|base[^/])|producer/
 worker/base/ worker/([^b]|b[^a]|base[^/])|producer/|schemas/
 worker/kafka/ worker/(db|sql)/|worker/[a-z_]*\.h
 worker/db/ worker/kafka/|worker/[a-z_]*\.h
-worker/(wait|operation|duplicate|start|standstill|breaker|setbacks|sizing)\. worker/(kafka|db)/
+worker/(wait|operation|duplicate|start|standstill|breaker|setbacks|parking|sizing)\. worker/(kafka|db)/
 worker/(assignment|batch|executor)\. worker/(assignment|batch|executor|takeover|view|lane)\.h
 producer/ worker/([^b]|b[^a]|base[^/])
 '

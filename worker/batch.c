@@ -7,6 +7,7 @@
 #include "schemas/id.h"
 #include "schemas/murmur2.h"
 #include "schemas/result.h"
+#include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
@@ -46,6 +47,7 @@ void batch_clear(struct batch *batch)
 {
 	arena_reset(batch->arena);
 	batch->count = batch->bytes = batch->offset_count = 0;
+	batch->only = CONSUMER_ALL;
 	batch->fault.kind = FAULT_NONE;
 }
 
@@ -259,7 +261,7 @@ void batch_fill(struct batch *batch, const struct batch_source *source)
 		failpoint("decode");
 }
 
-/* ---- log ---- */
+/* ---- log and counters ---- */
 
 static const char *describe_outcome(const struct job *job)
 {
@@ -288,4 +290,21 @@ void batch_log(const struct batch *batch, const struct contract *contract)
 {
 	for (size_t i = 0; i < batch->count; i++)
 		log_job(contract, &batch->jobs[i]);
+}
+
+void batch_count(const struct batch *batch, struct statistics *statistics)
+{
+	int64_t now_ms = clock_wall_ms();
+
+	for (size_t i = 0; i < batch->count; i++) {
+		const struct job *job = &batch->jobs[i];
+
+		statistics_add(statistics, job->result.success ? COUNT_ACCEPTED : COUNT_REFUSED, job->answerable);
+		statistics_add(statistics, COUNT_DEAD_LETTERS, job->dead_letter);
+		if (job->record.timestamp_ms >= 0 && job->record.timestamp_ms <= now_ms) /* others say nothing of our speed */
+			statistics_observe(statistics, HISTOGRAM_LATENCY, 1000 * (now_ms - job->record.timestamp_ms));
+	}
+	statistics_add(statistics, COUNT_COMMANDS, batch->count);
+	statistics_add(statistics, COUNT_BATCHES, 1);
+	statistics_observe(statistics, HISTOGRAM_BATCH, (int64_t)batch->count);
 }

@@ -9,6 +9,7 @@
 #include "schemas/codec.h"
 #include "schemas/record.h"
 #include "worker/base/arena.h"
+#include "worker/base/statistics.h"
 #include "worker/db/ownership.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/publisher.h"
@@ -18,6 +19,7 @@ struct batch {
 	struct job *jobs;
 	struct job **order;  /* pointers to jobs, for the executor */
 	size_t count, bytes;
+	int32_t only;        /* the partition that it is filled from alone; CONSUMER_ALL: no single one */
 	struct batch_offset *offsets;    /* of each partition that occurs, ascending */
 	struct fence_partition *fences;
 	size_t offset_count;
@@ -49,5 +51,6 @@ void batch_fill(struct batch *batch, const struct batch_source *source);
 
 /* One line a command. */
 void batch_log(const struct batch *batch, const struct contract *contract);
+void batch_count(const struct batch *batch, struct statistics *statistics);
 
 #endif

@@ -6,66 +6,15 @@
 #include "schemas/result.h"
 #include "worker/base/clock.h"
 #include "worker/base/log.h"
+#include "worker/copies.h"
 
 #define LOCK_TRIES 3     /* of a whole batch and of a single command */
 #define SPLIT_INTO 8
 #define RETRY_PAUSE_MS 50
-#define OTHERS_MAX 8     /* commands that are looked at before one is blamed */
-
-/* ---- copies: they are not executed, and take the outcome of the command that they are a copy of ---- */
-
-/* An outcome that says when to try again hangs on the record's own timestamp. */
-static bool can_share(const struct job *copy, const struct job *first)
-{
-	return !first->result.has_retry_after || copy->record.timestamp_ms == first->record.timestamp_ms;
-}
-
-/* The copy is executed, and the copies behind it are its own. */
-static void detach(struct executor *executor, size_t place)
-{
-	struct job *job = executor->jobs[place], *first = job->copy_of;
-
-	job->copy_of = NULL;
-	job->executable = true;
-	for (size_t i = place + 1; i < executor->count; i++)
-		if (executor->jobs[i]->copy_of == first)
-			executor->jobs[i]->copy_of = job;
-}
-
-/* Jobs lie in memory in their order: what lies before the range was executed. */
-static void prepare_copies(struct executor *executor, size_t first, size_t n)
-{
-	for (size_t i = first; i < first + n; i++) {
-		struct job *job = executor->jobs[i], *origin = job->copy_of;
-
-		job->shared = false;
-		if (origin && origin < executor->jobs[first] && !can_share(job, origin))
-			detach(executor, i);
-		else if (origin && job->record.timestamp_ms != origin->record.timestamp_ms)
-			origin->shared = true;
-	}
-}
-
-static void settle_copies(struct executor *executor, size_t first, size_t n)
-{
-	for (size_t i = first; i < first + n; i++) {
-		struct job *job = executor->jobs[i], *origin = job->copy_of;
-
-		if (origin == NULL)
-			continue;
-		job->reason = origin->reason;
-		job->dead_letter = origin->dead_letter;
-		job->cause = origin->cause;
-		job->key_public_id = origin->key_public_id;
-		result_share(&job->result, &origin->result);
-	}
-}
-
-/* ---- execution ---- */
 
 static void send(struct executor *executor, size_t first, size_t n, enum execution_end end)
 {
-	prepare_copies(executor, first, n);
+	copies_prepare(executor->jobs, executor->count, first, n);
 	wait_begin(executor->wait, false, clock_monotonic_ms());
 	executor->fence.partial = first + n < executor->count;
 	execution_send(executor->execution, &executor->fence, executor->jobs + first, n, end, executor->arena);
@@ -109,7 +58,7 @@ static int execute_patiently(struct executor *executor, size_t first, size_t n, 
 			wait_pause(executor->wait, RETRY_PAUSE_MS + rand() % RETRY_PAUSE_MS);
 		if (execute_once(executor, first, n, EXECUTION_COMMIT, fault) == 0)
 			return 0;
-		if (fault->kind != FAULT_RETRY || (n > 1 && would_fail_again(fault)))
+		if (fault->kind != FAULT_RETRY || execution_is_locked(fault) || (n > 1 && would_fail_again(fault)))
 			return -1;
 	}
 	return -1;
@@ -161,7 +110,7 @@ static int probe_control(struct executor *executor, enum probe_outcome *outcome,
 /* The control, and commands from that place on, until one passes. *others is the greatest outcome. */
 static int look_at_others(struct executor *executor, size_t place, enum probe_outcome *others, struct fault *fault)
 {
-	size_t step = (executor->count - place) / OTHERS_MAX + 1;
+	size_t step = (executor->count - place) / EXECUTOR_OTHERS + 1;
 	enum probe_outcome outcome;
 
 	if (probe_control(executor, others, fault) < 0)
@@ -307,10 +256,12 @@ static int execute_range(struct executor *executor, size_t first, size_t n, int 
 
 	if (execute_patiently(executor, first, n, tries, fault) == 0) {
 		record_success(executor, first, n);
-		settle_copies(executor, first, n);
+		copies_settle(executor->jobs, first, n);
 		return 0;
 	}
 	if (fault->kind != FAULT_REJECT && fault->kind != FAULT_RETRY)
+		return -1;
+	if (executor_met_lock(fault) && !executor->answers_locked)
 		return -1;
 	if (n == 1)
 		return execute_failed(executor, first, fault);
@@ -465,6 +416,15 @@ void executor_destroy(struct executor *executor)
 	control_destroy(&executor->control);
 }
 
+/* Who has to be compared needs company, however small batches are. */
+size_t executor_batch_limit(const struct executor *executor)
+{
+	const struct breaker *breaker = &executor->breaker;
+	size_t limit = executor->sizing.limit;
+
+	return (breaker->open || breaker->alone_since_ms != 0) && limit <= EXECUTOR_OTHERS ? EXECUTOR_OTHERS + 1 : limit;
+}
+
 /* While the breaker is open, or a suspect is sought, nothing is sent: executor_receive begins otherwise. */
 void executor_send(struct executor *executor, const struct fence *fence, struct job **jobs, size_t n, struct arena *arena)
 {
@@ -505,6 +465,11 @@ int executor_receive(struct executor *executor, struct fault *fault)
 		return -1;
 	observe_time(executor, asked_at_ms);
 	return 0;
+}
+
+bool executor_met_lock(const struct fault *fault)
+{
+	return fault->kind == FAULT_RETRY && execution_is_locked(fault);
 }
 
 bool executor_is_breakers(const struct executor *executor, const struct fault *fault)

@@ -16,6 +16,8 @@
 #include "worker/suspect.h"
 #include "worker/wait.h"
 
+#define EXECUTOR_OTHERS 8 /* commands that are looked at before one is blamed */
+
 struct executor {
 	struct execution *execution; /* this and the next two are borrowed */
 	struct wait *wait;
@@ -28,6 +30,7 @@ struct executor {
 	struct job **jobs;
 	size_t count;
 	struct arena *arena;
+	bool answers_locked; /* a command whose rows stay locked is answered; otherwise executor_receive returns that fault at once */
 	bool sent;           /* the whole batch, whose answer is still to be received */
 	int64_t sent_at_ms;
 };
@@ -36,11 +39,16 @@ void executor_init(struct executor *executor, struct execution *execution, struc
 		   const struct contract *contract, const struct config *config);
 void executor_destroy(struct executor *executor);
 
+/* Most commands of the next batch: what sizing says, or EXECUTOR_OTHERS + 1. */
+size_t executor_batch_limit(const struct executor *executor);
+
 /* Sends a batch to PostgreSQL and returns; executor_receive returns the failures. The fence's and the jobs' memory, and the
  * arena, are borrowed until then. */
 void executor_send(struct executor *executor, const struct fence *fence, struct job **jobs, size_t n, struct arena *arena);
 /* Gives every executable job of the sent batch its result. -1: the batch must be dropped. */
 int executor_receive(struct executor *executor, struct fault *fault) MUST_CHECK;
+/* Whether executor_receive failed because another session has locked rows: nothing of the batch is to be published. */
+bool executor_met_lock(const struct fault *fault);
 /* Waits for the answer to the sent batch, and ignores it. */
 void executor_abandon(struct executor *executor);
 

@@ -17,6 +17,7 @@
 #include "worker/executor.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/publisher.h"
+#include "worker/lockwait.h"
 #include "worker/setbacks.h"
 #include "worker/takeover.h"
 #include "worker/wait.h"
@@ -62,6 +63,7 @@ struct lane {
 	struct batch *batch;    /* filled, or executed by PostgreSQL while the other one is filled */
 	struct batch *executed; /* committed in PostgreSQL, to be published; NULL: there is none */
 
+	struct lockwait lockwait;
 	struct setbacks setbacks;
 	struct view view;
 };
@@ -111,7 +113,8 @@ static struct session *make_session(struct lane *lane)
 		.application = application,
 		.group = config->group,
 		.transactional_id = lane->transactional_id,
-		.lock_timeout_ms = config->lock_timeout_ms,
+		.claim_timeout_ms = config->lock_timeout_ms,
+		.lock_timeout_ms = config->lock_timeout_ms < LOCKWAIT_MS ? config->lock_timeout_ms : LOCKWAIT_MS,
 		.statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = config->lock_timeout_ms,
 		.connect_timeout_ms = CONNECT_MS,
@@ -142,11 +145,12 @@ struct lane *lane_new(const struct config *config, const struct operation *opera
 	wait_init(&lane->wait, stop, number, &keep_alive);
 	assignment_init(&lane->assignment, config->commands, config->group);
 	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, lane->contract, config);
+	lockwait_init(&lane->lockwait, config, lane->session, &lane->wait);
 	lane->takeover = (struct takeover){ .config = config, .transactional_id = lane->transactional_id, .session = lane->session,
 					    .wait = &lane->wait, .assignment = &lane->assignment, .arena = lane->arena };
 	identity_former_transactional_id(lane->takeover.former_transactional_id, config->group, config->instance, number);
 	for (size_t i = 0; i < BATCHES; i++)
-		batch_init(&lane->batches[i], (size_t)config->batch);
+		batch_init(&lane->batches[i], (size_t)config->batch + EXECUTOR_OTHERS);
 	lane->batch = &lane->batches[0];
 	lane->codec = codec_new(lane->contract, config->schemas, NULL, fault);
 	if (lane->codec)
@@ -162,6 +166,7 @@ void lane_free(struct lane *lane)
 	consumer_free(lane->consumer, 0);
 	publisher_free(lane->publisher);
 	executor_destroy(&lane->executor);
+	lockwait_destroy(&lane->lockwait);
 	execution_free(lane->execution);
 	session_free(lane->session);
 	codec_free(lane->codec);
@@ -321,24 +326,6 @@ static void advance(struct lane *lane, const struct batch *batch)
 	setbacks_published(&lane->setbacks);
 }
 
-static void count_batch(struct lane *lane, const struct batch *batch)
-{
-	struct statistics *statistics = &lane->statistics;
-	int64_t now_ms = clock_wall_ms();
-
-	for (size_t i = 0; i < batch->count; i++) {
-		const struct job *job = &batch->jobs[i];
-
-		statistics_add(statistics, job->result.success ? COUNT_ACCEPTED : COUNT_REFUSED, job->answerable);
-		statistics_add(statistics, COUNT_DEAD_LETTERS, job->dead_letter);
-		if (job->record.timestamp_ms >= 0 && job->record.timestamp_ms <= now_ms) /* others say nothing of our speed */
-			statistics_observe(statistics, HISTOGRAM_LATENCY, 1000 * (now_ms - job->record.timestamp_ms));
-	}
-	statistics_add(statistics, COUNT_COMMANDS, batch->count);
-	statistics_add(statistics, COUNT_BATCHES, 1);
-	statistics_observe(statistics, HISTOGRAM_BATCH, (int64_t)batch->count);
-}
-
 /* Publishes the executed batch and releases its records. */
 static int publish_executed(struct lane *lane, struct fault *fault)
 {
@@ -351,7 +338,7 @@ static int publish_executed(struct lane *lane, struct fault *fault)
 	sizing_observe_kafka(&lane->executor.sizing, taken_us);
 	statistics_observe(&lane->statistics, HISTOGRAM_PUBLISH, taken_us);
 	batch_log(batch, lane->contract);
-	count_batch(lane, batch);
+	batch_count(batch, &lane->statistics);
 	advance(lane, batch);
 	consumer_release(lane->consumer, batch->count);
 	batch_clear(batch);
@@ -387,11 +374,12 @@ static void fill(struct lane *lane, struct batch *batch)
 		.contract = lane->contract,
 		.partitions = partitions,
 		.partition_count = assignment_fences(&lane->assignment, partitions),
-		.count_max = lane->executor.sizing.limit,
+		.count_max = lockwait_choose(&lane->lockwait, lane->consumer, batch, executor_batch_limit(&lane->executor)),
 		.bytes_max = (size_t)lane->config->batch_bytes,
 	};
 
 	batch_fill(batch, &source);
+	lockwait_filled(&lane->lockwait, lane->consumer, batch);
 }
 
 static bool send_batch(struct lane *lane)
@@ -407,7 +395,9 @@ static bool send_batch(struct lane *lane)
 		return false;
 	failpoint("poll");
 	fence.count = batch->offset_count;
+	lane->executor.answers_locked = lockwait_is_over(&lane->lockwait, batch);
 	executor_send(&lane->executor, &fence, batch->order, batch->count, batch->arena);
+	lockwait_sent(&lane->lockwait, batch);
 	return true;
 }
 
@@ -437,6 +427,19 @@ static int maintain(struct lane *lane, struct fault *fault)
 	return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
 }
 
+/* The batch met locked rows, and was rolled back: its records wait again, with those that are decoded behind it. */
+static int put_back(struct lane *lane, struct fault *fault)
+{
+	const struct fault met = *fault;
+
+	if (check_assignment(lane, fault) < 0)
+		return -1;
+	lockwait_met(&lane->lockwait, lane->consumer, lane->batch, lane->executor.sizing.limit, &met);
+	for (size_t i = 0; i < BATCHES; i++)
+		batch_clear(&lane->batches[i]);
+	return 0;
+}
+
 /* While PostgreSQL executes a batch, the one behind it is decoded and, if that is worth it, Kafka commits the one before it.
  * Nothing else is done before the batch's outcome is known (protocol.txt, one batch ahead). A transaction whose answer is
  * larger than the sockets hold keeps its COMMIT, and its locks, waiting until the answer is received. */
@@ -456,8 +459,11 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return -1;
 	if (!sent)
 		return maintain(lane, fault);
-	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)
+	if (fill_ahead(lane, other, fault) < 0)
 		return -1;
+	if (executor_receive(&lane->executor, fault) < 0)
+		return executor_met_lock(fault) ? put_back(lane, fault) : -1;
+	lockwait_passed(&lane->lockwait, lane->consumer, batch);
 	statistics_observe(&lane->statistics, HISTOGRAM_EXECUTE, clock_monotonic_us() - begun_us);
 	lane->executed = batch;
 	lane->batch = other;

@@ -299,6 +299,15 @@ static int commit_ends(struct takeover *takeover, int timeout_ms, struct fault *
 	return 0;
 }
 
+/* A row of partition_owner that somebody has locked: the next batch confirms, or the next call. */
+static int confirm_later(const struct takeover *takeover, struct fault *fault)
+{
+	if (fault->kind != FAULT_RETRY)
+		return -1;
+	log_warn("not_confirmed", fault->msg, "lane", LOG_INT(takeover->wait->lane));
+	return 0;
+}
+
 static int settle(struct takeover *takeover, int64_t now_ms, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
@@ -308,7 +317,7 @@ static int settle(struct takeover *takeover, int64_t now_ms, struct fault *fault
 	if (assignment->unconfirmed) {
 		wait_begin(takeover->wait, true, now_ms);
 		if (confirm(takeover, fault) < 0)
-			return -1;
+			return confirm_later(takeover, fault);
 	}
 	if (!assignment->uncommitted || !is_current(takeover)) /* it may change while PostgreSQL is waited for */
 		return 0;

@@ -155,6 +155,15 @@ def test_poison_alone_in_a_fresh_worker(world):
     check_isolated(world, worker, first + second + good, first + second)
 
 
+def test_the_first_command_ever_in_small_batches(world):
+    """A batch of one is no company: others are fetched to be looked at."""
+    world.sql(trigger_raising(AT_ONCE, "42501"))
+    sent = world.send(world.command(name=POISON), *[world.command() for _ in range(12)])
+    worker = world.worker(args=("--batch", "1"))
+    world.await_results(13, 15)
+    check_isolated(world, worker, sent, sent[:1])
+
+
 # ---- everybody's fault ----
 
 FAULTS = {

@@ -34,6 +34,7 @@ void connection_close(struct connection *connection);
  * neither a conninfo nor a URI. */
 int connection_connect(struct connection *connection, const char *database, const char *application, int timeout_ms,
 		       struct fault *fault) MUST_CHECK;
+int connection_backend_pid(const struct connection *connection); /* 0: not connected */
 int connection_server_version(const struct connection *connection); /* 150020: 15.20 */
 /* The pid that the server gave when the connection was made: pg_backend_pid(), unless a pooler answered in its place. */
 int connection_backend_pid(const struct connection *connection);

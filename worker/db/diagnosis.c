@@ -80,6 +80,16 @@ static bool may_quote_data(const PGresult *error, const char *sqlstate)
 	return true;
 }
 
+/* Of the line 'while locking tuple (0,1) in relation "name"'. */
+static void add_relation(struct text *text, const char *context)
+{
+	static const char marker[] = " in relation \"";
+	const char *name = context ? strstr(context, marker) : NULL;
+
+	if (name)
+		add_name(text, "table or index", name + sizeof marker - 1, strcspn(name + sizeof marker - 1, "\""));
+}
+
 void diagnosis_describe(const PGresult *error, const char *sqlstate, struct fault *fault)
 {
 	static const struct {
@@ -99,6 +109,8 @@ void diagnosis_describe(const PGresult *error, const char *sqlstate, struct faul
 		if (name)
 			add_name(&text, names[i].label, name, strlen(name));
 	}
+	if (strcmp(sqlstate, "55P03") == 0)
+		add_relation(&text, PQresultErrorField(error, PG_DIAG_CONTEXT));
 	add_function(&text, PQresultErrorField(error, PG_DIAG_CONTEXT));
 	fault_set(fault, FAULT_WAIT, "PostgreSQL error %s%s%s%s", sqlstate, text.bytes, quiet ? "" : ": ", quiet ? "" : sentence);
 	memcpy(fault->sqlstate, sqlstate, sizeof fault->sqlstate);

@@ -64,6 +64,11 @@ static void reset(struct execution *execution)
 	*execution = (struct execution){ .session = execution->session, .settings = execution->settings, .lost = execution->lost };
 }
 
+bool execution_is_locked(const struct fault *fault)
+{
+	return strcmp(fault->sqlstate, "55P03") == 0;
+}
+
 enum fault_kind execution_classify(const char *sqlstate)
 {
 	static const struct {
@@ -188,7 +193,7 @@ static void classify_stage(const struct execution *execution, struct fault *faul
 
 	if (fault->kind != FAULT_WAIT || !connection_is_open(execution->session->connection))
 		return;
-	if (execution->stage <= STAGE_FENCE && kind != FAULT_FENCED)
+	if (execution->stage <= STAGE_FENCE && kind != FAULT_FENCED && !execution_is_locked(fault))
 		kind = FAULT_WAIT;
 	fault->kind = kind;
 }

@@ -66,6 +66,9 @@ void execution_disconnect(struct execution *execution);
  * is a FAULT_WAIT. */
 int execution_find_written(struct execution *execution, const struct job *job, bool *found, struct fault *fault) MUST_CHECK;
 
+/* Whether that fault is a lock that was not given in time (lock_not_available). */
+bool execution_is_locked(const struct fault *fault);
+
 /* Which kind an SQLSTATE is when the statement raised it. Exposed for its test. */
 enum fault_kind execution_classify(const char *sqlstate);
 
