@@ -421,6 +421,8 @@ static void wait_for_schema(struct lane *lane, const struct batch *batch)
 
 static int maintain(struct lane *lane, struct fault *fault)
 {
+	if (check_assignment(lane, fault) < 0)
+		return -1;
 	wait_begin(&lane->wait, true, clock_monotonic_ms());
 	if (session_check_guarantees(lane->session, clock_monotonic_ms(), fault) < 0)
 		return -1;
@@ -455,8 +457,6 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return 0;
 	if (!sent && batch->fault.kind != FAULT_NONE)
 		wait_for_schema(lane, batch);
-	if (!sent && check_assignment(lane, fault) < 0)
-		return -1;
 	if (!sent)
 		return maintain(lane, fault);
 	if (fill_ahead(lane, other, fault) < 0)
@@ -550,11 +550,6 @@ static bool is_fenced_too_often(struct lane *lane, int64_t now_ms)
 	return true;
 }
 
-static int64_t pause_ms(const struct lane *lane, const struct fault *fault)
-{
-	return lane->executor.breaker.open ? BREAKER_PAUSE_MS : setbacks_pause_ms(&lane->setbacks, fault->kind);
-}
-
 /* Drops the batches in hand and makes the next round start over. -1: the lane gives up. */
 static int recover(struct lane *lane, const struct fault *fault)
 {
@@ -570,7 +565,7 @@ static int recover(struct lane *lane, const struct fault *fault)
 	lane->rejoin |= setbacks_add(&lane->setbacks, fault->kind);
 	if (lane->consumer)
 		consumer_stop(lane->consumer);
-	wait_pause(&lane->wait, pause_ms(lane, fault));
+	wait_pause(&lane->wait, lane->executor.breaker.open ? BREAKER_PAUSE_MS : setbacks_pause_ms(&lane->setbacks, fault->kind));
 	return 0;
 }
 

@@ -292,7 +292,7 @@ static void take_end(struct consumer *consumer, const rd_kafka_message_t *messag
 {
 	struct running *running = find_running(consumer, message->partition);
 
-	if (running && message->offset >= running->next)
+	if (running && !running->held && message->offset >= running->next)
 		running->ended = message->offset;
 }
 
