@@ -33,6 +33,7 @@ struct job {
 	struct record record;
 	struct command_head *command; /* the operation's struct, which begins with it (arena); set before anything else is */
 	bool executable;       /* passed rules 0 and 1: the store judges it */
+	int32_t text_bytes_max; /* of a success, so that the results topic takes it; 0: no matter */
 	bool answerable;       /* a traceId could be read: result is published */
 	bool dead_letter;      /* the record goes to the dead-letter topic as well */
 	const struct reason *reason; /* NULL: accepted */
