@@ -46,6 +46,11 @@ void codec_free(struct codec *codec)
 	free(codec);
 }
 
+const struct contract *codec_contract(const struct codec *codec)
+{
+	return codec->contract;
+}
+
 /* A schema that the source has and nobody can use is the record's fault, as one that is not known. */
 static int ask_source(struct codec *codec, uint32_t id, struct fault *fault)
 {

@@ -32,6 +32,7 @@ struct schema_source {
 struct codec *codec_new(const struct contract *contract, const char *folder, const struct schema_source *source,
 			struct fault *fault) MUST_CHECK;
 void codec_free(struct codec *codec); /* accepts NULL */
+const struct contract *codec_contract(const struct codec *codec);
 
 /* Decodes a command's value into the contract's struct (texts in arena, in the order received, digest not yet computed).
  * -1 with FAULT_REJECT: reason is reason_undecodable, reason_too_large, reason_tombstone or reason_unknown_schema, and

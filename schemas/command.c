@@ -20,9 +20,24 @@ const char *command_find_malformed_id(const struct record_type *type, const void
 	return NULL;
 }
 
+/* A mistake of units, such as microseconds where milliseconds are meant, leads far away. */
+static const char *find_impossible_time(const struct record_type *type, const void *command, struct arena *arena)
+{
+	for (size_t i = 0; i < type->count; i++) {
+		const struct field *field = &type->fields[i];
+
+		if (field->type == FIELD_TIME && !field_is_null(field, command) &&
+		    !field_time_is_possible(*(const int64_t *)(const void *)((const char *)command + field->offset)))
+			return arena_printf(arena, "%s is outside the years 1970 to 9999: milliseconds since 1970 are wanted", field->name);
+	}
+	return NULL;
+}
+
 int command_check(const struct contract *contract, struct command_head *command, struct arena *arena, const char **details)
 {
 	*details = command_find_malformed_id(contract->command, command, arena);
+	if (*details == NULL)
+		*details = find_impossible_time(contract->command, command, arena);
 	if (*details || (contract->check && contract->check(command, arena, details) < 0))
 		return -1;
 	digest_fields(contract->command, command, command->digest);

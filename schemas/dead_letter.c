@@ -6,9 +6,11 @@
 
 #include <openssl/sha.h>
 
-#define ORIGINALS_MAX 64             /* headers of the original that are kept */
-#define ORIGINAL_BYTES_MAX (16 * 1024)
+#include "schemas/headers.h"
+
+#define ORIGINALS_MAX 1000 /* headers of the original that are kept */
 #define SPRING "kafka_dlt-"
+#define OURS "campaign-dlt-"
 
 enum encoding { TEXT, INT32, INT64 };
 
@@ -26,36 +28,48 @@ static const struct row {
 	{ SPRING "original-timestamp", INT64, AT(timestamp_ms), false },
 	{ SPRING "original-consumer-group", TEXT, AT(group), false },
 	{ SPRING "exception-message", TEXT, AT(message), false },
-	{ "reason", TEXT, AT(reason), false },
-	{ "answered", TEXT, AT(answered), true },
-	{ "original-sha256", TEXT, AT(original_sha256), true },
-	{ "original-size", TEXT, AT(original_size), true },
+	{ OURS "reason", TEXT, AT(reason), false },
+	{ OURS "answered", TEXT, AT(answered), true },
+	{ OURS "original-sha256", TEXT, AT(original_sha256), true },
+	{ OURS "original-size", TEXT, AT(original_size), true },
+	{ OURS "headers-left-out", TEXT, AT(headers_left_out), true },
 };
 
 #define ROWS (sizeof rows / sizeof rows[0])
 
-static bool is_ours(const char *name)
+/* Names of a dead letter's own: where they come in, the record is a dead letter that was redriven, or pretends to be one. */
+static bool is_reserved(const char *name)
 {
-	for (size_t i = 0; i < ROWS; i++)
-		if (strcmp(rows[i].name, name) == 0)
-			return true;
-	return strncmp(name, SPRING, strlen(SPRING)) == 0;
+	return strncmp(name, SPRING, strlen(SPRING)) == 0 || strncmp(name, OURS, strlen(OURS)) == 0;
 }
 
-/* A redriven record's headers do not outgrow it: those of an earlier life are replaced. */
-static size_t keep_originals(const struct record *original, struct header *headers)
+static bool is_always_kept(const struct trace_headers *trace, const struct header *header)
 {
+	return header == trace->trace_id || header == trace->parent || header == trace->state;
+}
+
+/* A header that is too large for what is left is skipped alone. A redriven record's headers do not outgrow it: those of an
+ * earlier life are replaced. */
+static size_t keep_originals(const struct record *original, size_t bytes_max, struct header *headers, size_t *left_out)
+{
+	const struct trace_headers trace = headers_find_trace(original);
 	size_t bytes = 0, kept = 0;
 
-	for (size_t i = 0; i < original->header_count && kept < ORIGINALS_MAX; i++) {
+	*left_out = 0;
+	for (size_t i = 0; i < original->header_count; i++) {
 		const struct header *header = &original->headers[i];
+		size_t size = strlen(header->name) + header->size;
 
-		if (is_ours(header->name))
+		if (is_reserved(header->name))
 			continue;
-		bytes += strlen(header->name) + header->size;
-		if (bytes > ORIGINAL_BYTES_MAX)
-			break;
-		headers[kept++] = *header;
+		if (is_always_kept(&trace, header)) {
+			headers[kept++] = *header;
+		} else if (size <= bytes_max - bytes && kept < ORIGINALS_MAX) {
+			headers[kept++] = *header;
+			bytes += size;
+		} else {
+			++*left_out;
+		}
 	}
 	return kept;
 }
@@ -79,14 +93,18 @@ static struct header write_row(const struct row *row, const struct dead_letter *
 	return header;
 }
 
-size_t dead_letter_write(const struct dead_letter *letter, const struct record *original, struct arena *arena,
+size_t dead_letter_write(const struct dead_letter *letter, const struct record *original, size_t bytes_max, struct arena *arena,
 			 const struct header **headers)
 {
-	struct header *all = arena_array(arena, ORIGINALS_MAX + ROWS, sizeof *all);
-	size_t count = keep_originals(original, all);
+	const size_t always_kept = sizeof(struct trace_headers) / sizeof(struct header *), most = ORIGINALS_MAX + always_kept;
+	size_t room = original->header_count < most ? original->header_count : most;
+	struct header *all = arena_array(arena, room + ROWS, sizeof *all);
+	struct dead_letter written = *letter;
+	size_t left_out, count = keep_originals(original, bytes_max, all, &left_out);
 
+	written.headers_left_out = left_out ? arena_printf(arena, "%zu", left_out) : NULL;
 	for (size_t i = 0; i < ROWS; i++) {
-		all[count] = write_row(&rows[i], letter, arena);
+		all[count] = write_row(&rows[i], &written, arena);
 		if (all[count].value || !rows[i].optional)
 			count++;
 	}

@@ -1,6 +1,7 @@
 /* The headers of a dead letter: written by the worker, read by whoever looks at dead letters or redrives them. Names and
  * encodings are those of Spring for Apache Kafka (DeadLetterPublishingRecoverer, KafkaHeaders) where it has them, so that its
- * tools read ours: numbers are binary, big-endian. */
+ * tools read ours: numbers are binary, big-endian. The others have a prefix of their own, and no publisher's header has
+ * either: those that come in so are left out. */
 #ifndef DEAD_LETTER_H
 #define DEAD_LETTER_H
 
@@ -20,11 +21,13 @@ struct dead_letter {
 	const char *reason;   /* a word of the table of reasons */
 	const char *answered; /* the code that was published; NULL: nothing was */
 	const char *original_sha256, *original_size; /* of the whole value, where it was cut; NULL: it was not */
+	const char *headers_left_out; /* how many of the original's were; NULL: none. dead_letter_write counts them */
 };
 
-/* The original's headers, as far as they are kept, and ours, which replace those of an earlier life as a dead letter. In the
- * arena, but for what original and letter point to. Returns how many. */
-size_t dead_letter_write(const struct dead_letter *letter, const struct record *original, struct arena *arena,
+/* The original's headers, as far as they have room in bytes_max (names and values), and ours, which replace those of an
+ * earlier life as a dead letter. A well-formed traceId and trace context are always kept. In the arena, but for what
+ * original and letter point to. Returns how many. */
+size_t dead_letter_write(const struct dead_letter *letter, const struct record *original, size_t bytes_max, struct arena *arena,
 			 const struct header **headers);
 
 /* Says of the value, before it is cut, what identifies it. */

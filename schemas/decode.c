@@ -79,6 +79,17 @@ static int decode_long(avro_value_t *value, int64_t *dest)
 	return 0;
 }
 
+/* Into milliseconds, towards the past: a deadline must not move away. */
+static int decode_time(avro_value_t *value, int64_t units, int64_t *dest)
+{
+	int64_t time;
+
+	if (decode_long(value, &time) != 0)
+		return -1;
+	*dest = time / units - (time % units < 0);
+	return 0;
+}
+
 static int decode_inner(const struct field *field, const struct mapping *mapping, avro_value_t *value, char *dest,
 			struct arena *arena)
 {
@@ -106,8 +117,9 @@ static int decode_present(const struct field *field, const struct mapping *mappi
 	case FIELD_INT:
 		return avro_value_get_int(value, (int32_t *)at);
 	case FIELD_LONG:
-	case FIELD_TIME:
 		return decode_long(value, at);
+	case FIELD_TIME:
+		return decode_time(value, mapping->units, at);
 	case FIELD_RECORD:
 		return decode_inner(field, mapping, value, dest, arena);
 	}

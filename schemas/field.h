@@ -28,6 +28,7 @@ struct field {
 	size_t companion; /* member beside it: the has_ of a nullable number or digest, the count of texts; 0: none */
 	const struct record_type *inner; /* of a record */
 	bool nullable;    /* may be null, and may be absent from a writer's schema: then it is null */
+	bool negative_is_null; /* of a time: its Avro type has no null, and -1 stands for it */
 	bool id;          /* is refused unless it is a well-formed id */
 	bool parameter;   /* of the operation's statement */
 	/* The place in the digest, from 1, without gaps; 0: no part of it. Drafts keep the digest, so a place is never changed,
@@ -47,6 +48,12 @@ struct record_type {
 #define AT(struct_, member) .offset = offsetof(struct struct_, member)
 #define BESIDE(struct_, member) .companion = offsetof(struct struct_, member)
 #define FIELDS(table) .fields = (table), .count = sizeof (table) / sizeof (table)[0]
+
+/* Of a command: of the years 1970 to 9999. */
+static inline bool field_time_is_possible(int64_t ms)
+{
+	return ms >= 0 && ms <= INT64_C(253402300799999);
+}
 
 static inline bool field_is_null(const struct field *field, const void *base)
 {

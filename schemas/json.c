@@ -35,7 +35,7 @@ static json_t *value_of(const struct field *field, const char *base)
 {
 	const void *at = base + field->offset;
 
-	if (field_is_null(field, base))
+	if (field_is_null(field, base) || (field->negative_is_null && *(const int64_t *)at < 0))
 		return json_null();
 	switch (field->type) {
 	case FIELD_TEXT:
@@ -279,7 +279,9 @@ static int read_members(struct reader *reader, const struct record_type *type, j
 
 		if (reader->all && member == NULL)
 			return refuse(reader, field, "missing");
-		if (reader->all && json_is_null(member) && !field->nullable)
+		if (json_is_null(member) && field->negative_is_null)
+			*(int64_t *)((char *)base + field->offset) = -1;
+		else if (reader->all && json_is_null(member) && !field->nullable)
 			return refuse(reader, field, "may not be null");
 		if (member && !json_is_null(member) && read_value(reader, field, member, base) < 0)
 			return -1;

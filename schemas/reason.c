@@ -44,6 +44,9 @@ const struct reason *const common_reasons[] = {
 		.details = "traceId {traceId} belongs to another command" },
 	OF_SQL{ "rate_limited", .http_status = 429, .code = "RATE_LIMITED", .message = "Rate limit exceeded.", .retryable = true,
 		.details = "rate limit of {1:rate}, burst {2}; retry after {3} s" },
+	OF_SQL{ "result_too_large", .http_status = 500, .code = "INTERNAL_ERROR",
+		.message = "The result would be larger than the results topic takes; nothing was written.", DEAD,
+		.details = "the texts of the result would have more than {1} bytes" },
 	&reason_database_error,
 	&reason_rows_locked,
 };

@@ -37,6 +37,7 @@ struct job {
 	/* The record before it that holds the same command, and gives it its outcome; NULL: it has an outcome of its own. */
 	struct job *copy_of;
 	bool shared; /* executable, and a copy of another timestamp takes its outcome: it must not be refused by a rate limit */
+	int32_t text_bytes_max; /* of a success, so that the results topic takes it; 0: no matter */
 	bool answerable;       /* a traceId could be read: result is published */
 	bool dead_letter;      /* the record goes to the dead-letter topic as well */
 	const struct reason *reason; /* NULL: accepted */

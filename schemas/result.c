@@ -1,5 +1,7 @@
 #include "schemas/result.h"
 
+#include <string.h>
+
 #include "schemas/id.h"
 
 static const struct field error_fields[] = {
@@ -13,7 +15,7 @@ static const struct field position_fields[] = {
 	{ "topic", FIELD_TEXT, AT(command_result, command_topic) },
 	{ "partition", FIELD_INT, AT(command_result, command_partition) },
 	{ "offset", FIELD_LONG, AT(command_result, command_offset) },
-	{ "timestamp", FIELD_TIME, AT(command_result, command_timestamp_ms) },
+	{ "timestamp", FIELD_TIME, AT(command_result, command_timestamp_ms), .negative_is_null = true },
 };
 const struct record_type result_position_type = { "CommandPosition", FIELDS(position_fields) };
 
@@ -23,8 +25,9 @@ void result_describe(struct command_result *result, const struct contract *contr
 		result->trace_id = command->trace_id;
 	if (id_is_well_formed(command->account_group_id))
 		result->account_group_id = command->account_group_id;
-	result->has_issued_at = true;
-	result->issued_at_ms = command->issued_at_ms;
+	result->has_issued_at = field_time_is_possible(command->issued_at_ms);
+	if (result->has_issued_at)
+		result->issued_at_ms = command->issued_at_ms;
 	if (contract->describe)
 		contract->describe(result, command);
 }
@@ -69,6 +72,32 @@ void result_share(struct command_result *result, const struct command_result *fi
 	result->retry_after_s = first->retry_after_s;
 	result->draft_existed = first->success;
 	result->processed_at_ms = first->processed_at_ms;
+}
+
+static const char **text_of(const struct field *field, void *data)
+{
+	return (const char **)(void *)((char *)data + field->offset);
+}
+
+const char *result_leave_out(struct command_result *result, const struct contract *contract, struct arena *arena)
+{
+	const struct record_type *type = contract->data;
+	const struct field *largest = NULL;
+	void *data = arena_alloc(arena, type->size);
+	size_t most = 0;
+
+	memcpy(data, result->data, type->size);
+	for (const struct field *field = type->fields; field < type->fields + type->count; field++) {
+		if (field->type != FIELD_TEXT || field_is_null(field, data) || !field->nullable || strlen(*text_of(field, data)) < most)
+			continue;
+		largest = field;
+		most = strlen(*text_of(field, data));
+	}
+	if (largest == NULL)
+		return NULL;
+	*text_of(largest, data) = NULL;
+	result->data = data;
+	return largest->name;
 }
 
 const char *result_id(const struct command_result *result, const struct contract *contract)

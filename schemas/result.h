@@ -28,7 +28,8 @@
 
 extern const struct record_type result_error_type, result_position_type; /* members of struct command_result */
 
-/* Copies what the result repeats of the command: ids that are well-formed (others stay NULL) and issuedAt. */
+/* Copies what the result repeats of the command: ids that are well-formed (others stay NULL) and issuedAt, if
+ * it is a possible time. */
 void result_describe(struct command_result *result, const struct contract *contract, const struct command_head *command);
 /* Turns result into the refusal of that reason; details is borrowed (arena), NULL is "". Clears what a success has and
  * retry-after: set that afterwards. */
@@ -37,6 +38,9 @@ void result_refuse(struct command_result *result, const struct reason *reason, c
 void result_accept(struct command_result *result, const struct contract *contract, const void *data, bool draft_existed);
 /* Gives result the outcome of another record of the same command; a success is there already. Text and data are borrowed. */
 void result_share(struct command_result *result, const struct command_result *first);
+/* Makes a success smaller: its largest text that may be null becomes null, in a copy of data (arena). The field's name; NULL:
+ * there is none left. */
+const char *result_leave_out(struct command_result *result, const struct contract *contract, struct arena *arena);
 /* The id of what a success wrote; NULL for a refusal. */
 const char *result_id(const struct command_result *result, const struct contract *contract);
 

@@ -64,7 +64,7 @@ struct command_result {
 	bool draft_existed;
 	const char *command_topic;
 	int32_t command_partition;
-	int64_t command_offset, command_timestamp_ms;
+	int64_t command_offset, command_timestamp_ms; /* timestamp -1: the command's record has none */
 	bool has_issued_at;
 	int64_t issued_at_ms, processed_at_ms;
 };

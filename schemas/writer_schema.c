@@ -10,6 +10,7 @@
 #include <avro.h>
 
 #include "schemas/fingerprint.h"
+#include "schemas/logical_type.h"
 #include "schemas/types.h"
 #include "worker/base/must.h"
 
@@ -34,7 +35,12 @@ struct writer_schemas {
 
 /* ---- a writer's fields and ours ---- */
 
-static struct mapping *map_record(const struct record_type *type, avro_schema_t schema, struct fault *fault);
+struct source { /* of a mapping */
+	avro_schema_t record;
+	const struct logical_types *logical_types;
+};
+
+static struct mapping *map_record(const struct record_type *type, const struct source *source, struct fault *fault);
 
 static bool type_matches(const struct field *field, avro_schema_t schema)
 {
@@ -90,9 +96,9 @@ static bool find_match(const struct field *field, avro_schema_t *schema)
 	return found != NULL;
 }
 
-static int map_field(const struct field *field, avro_schema_t record, struct mapping *mapping, struct fault *fault)
+static int map_field(const struct field *field, const struct source *source, struct mapping *mapping, struct fault *fault)
 {
-	avro_schema_t type;
+	avro_schema_t record = source->record, type;
 
 	mapping->index = avro_schema_record_field_get_index(record, field->name);
 	if (mapping->index < 0)
@@ -102,9 +108,11 @@ static int map_field(const struct field *field, avro_schema_t record, struct map
 	if (!find_match(field, &type))
 		return fault_set(fault, FAULT_FATAL, "field %s of record %s has a type that cannot be read as ours",
 				 field->name, avro_schema_name(record));
+	if (field->type == FIELD_TIME)
+		return logical_types_units(source->logical_types, avro_schema_name(record), field->name, &mapping->units, fault);
 	if (field->type != FIELD_RECORD)
 		return 0;
-	mapping->fields = map_record(field->inner, type, fault);
+	mapping->fields = map_record(field->inner, &(struct source){ type, source->logical_types }, fault);
 	return mapping->fields ? 0 : -1;
 }
 
@@ -116,16 +124,30 @@ static void free_mapping(const struct record_type *type, struct mapping *mapping
 	free(mapping);
 }
 
-static struct mapping *map_record(const struct record_type *type, avro_schema_t schema, struct fault *fault)
+static struct mapping *map_record(const struct record_type *type, const struct source *source, struct fault *fault)
 {
 	struct mapping *mapping = must(calloc(type->count, sizeof *mapping));
 
 	for (size_t i = 0; i < type->count; i++)
-		if (map_field(&type->fields[i], schema, &mapping[i], fault) < 0) {
+		if (map_field(&type->fields[i], source, &mapping[i], fault) < 0) {
 			free_mapping(type, mapping);
 			return NULL;
 		}
 	return mapping;
+}
+
+/* The first of our times that two schemas of one fingerprint give in different units; NULL: there is none. */
+static const struct field *find_other_units(const struct record_type *type, const struct mapping *a, const struct mapping *b)
+{
+	const struct field *found = NULL;
+
+	for (size_t i = 0; i < type->count && found == NULL; i++) {
+		if (a[i].units != b[i].units)
+			found = &type->fields[i];
+		else if (a[i].fields)
+			found = find_other_units(type->fields[i].inner, a[i].fields, b[i].fields);
+	}
+	return found;
 }
 
 /* Records within records without end, or doubling at every level, would overflow avro-c's stack or the memory. (Unions,
@@ -188,7 +210,8 @@ static void free_schema(struct writer_schema *schema)
 		avro_value_decref(schema->value);
 		avro_value_iface_decref(schema->class);
 	}
-	avro_schema_decref(schema->schema);
+	if (schema->schema)
+		avro_schema_decref(schema->schema);
 	free_mapping(schema->type, schema->mapping);
 	free(schema->value);
 	free(schema->wanted);
@@ -213,18 +236,66 @@ struct writer_schema *writer_schemas_find_fingerprint(const struct writer_schema
 {
 	struct writer_schema *schema = schemas->first;
 
-	while (schema && schema->fingerprint != fingerprint)
+	while (schema && (schema->fingerprint != fingerprint || schema->by_id_only))
 		schema = schema->next;
 	return schema;
 }
 
-/* The schema of a text; an existing one if it differs only in what does not change the encoding. The message of a fault does
- * not yet say where the text is from. */
-static struct writer_schema *add_schema(struct writer_schemas *schemas, const char *json, struct fault *fault)
+static int parse(const struct writer_schemas *schemas, const char *json, struct writer_schema *schema, struct fault *fault)
 {
-	struct writer_schema *schema;
+	struct source source;
+	struct logical_types *logical_types;
+
+	/* avro_strerror is shared between threads: its text is never used */
+	if (avro_schema_from_json_length(json, strlen(json), &schema->schema) != 0) {
+		schema->schema = NULL;
+		return fault_set(fault, FAULT_FATAL, "avro-c does not accept it");
+	}
+	if (find_type(schemas->contract, schema->schema, &schema->type, fault) < 0)
+		return -1;
+	logical_types = logical_types_read(json);
+	source = (struct source){ schema->schema, logical_types };
+	schema->mapping = map_record(schema->type, &source, fault);
+	logical_types_free(logical_types);
+	return schema->mapping ? 0 : -1;
+}
+
+/* The known schema that reads what schema reads; NULL: there is none. other: the time that a schema of the same fingerprint has
+ * in other units, so that records have to name schema by an id. */
+static struct writer_schema *find_same(const struct writer_schemas *schemas, const struct writer_schema *schema, bool by_id,
+				       const struct field **other)
+{
+	struct writer_schema *known = schemas->first;
+
+	*other = NULL;
+	for (; known; known = known->next) {
+		const struct field *field;
+
+		if (known->fingerprint != schema->fingerprint || (known->by_id_only && !by_id))
+			continue;
+		field = find_other_units(schema->type, known->mapping, schema->mapping);
+		if (field == NULL)
+			return known;
+		if (!known->by_id_only)
+			*other = field;
+	}
+	return NULL;
+}
+
+static void add(struct writer_schemas *schemas, struct writer_schema *schema)
+{
+	prepare(schema);
+	schema->next = schemas->first;
+	schemas->first = schema;
+}
+
+/* The schema of a text; an existing one if it differs only in what does not matter. by_id: an id stands for it. The message
+ * of a fault does not yet say where the text is from. */
+static struct writer_schema *add_schema(struct writer_schemas *schemas, const char *json, bool by_id, struct fault *fault)
+{
+	struct writer_schema *schema, *same = NULL;
+	const struct field *other = NULL;
 	uint64_t fingerprint;
-	avro_schema_t parsed;
 
 	if (strlen(json) > SCHEMA_SIZE_MAX) {
 		fault_set(fault, FAULT_FATAL, "it has more than %zu bytes", SCHEMA_SIZE_MAX);
@@ -232,27 +303,19 @@ static struct writer_schema *add_schema(struct writer_schemas *schemas, const ch
 	}
 	if (schema_fingerprint(json, &fingerprint, NULL, fault) < 0)
 		return NULL;
-	schema = writer_schemas_find_fingerprint(schemas, fingerprint);
-	if (schema)
-		return schema;
-	/* avro_strerror is shared between threads: its text is never used */
-	if (avro_schema_from_json_length(json, strlen(json), &parsed) != 0) {
-		fault_set(fault, FAULT_FATAL, "avro-c does not accept it");
-		return NULL;
-	}
 	schema = must(calloc(1, sizeof *schema));
 	schema->fingerprint = fingerprint;
-	schema->schema = parsed;
-	if (find_type(schemas->contract, parsed, &schema->type, fault) == 0)
-		schema->mapping = map_record(schema->type, parsed, fault);
-	if (schema->mapping == NULL) {
-		free_schema(schema);
-		return NULL;
+	if (parse(schemas, json, schema, fault) == 0 && (same = find_same(schemas, schema, by_id, &other)) == NULL) {
+		schema->by_id_only = other != NULL;
+		if (other == NULL || by_id) {
+			add(schemas, schema);
+			return schema;
+		}
+		fault_set(fault, FAULT_FATAL, "field %s has another unit of time than in a schema of the same fingerprint that is known, "
+			  "and no record says which of the two it was written with", other->name);
 	}
-	prepare(schema);
-	schema->next = schemas->first;
-	schemas->first = schema;
-	return schema;
+	free_schema(schema);
+	return same;
 }
 
 static int blame(struct fault *fault, const char *origin)
@@ -313,7 +376,7 @@ static int add_id(struct writer_schemas *schemas, uint32_t id, struct writer_sch
 
 int writer_schemas_add_id(struct writer_schemas *schemas, uint32_t id, const char *json, struct fault *fault)
 {
-	struct writer_schema *schema = add_schema(schemas, json, fault);
+	struct writer_schema *schema = add_schema(schemas, json, true, fault);
 	char origin[sizeof "id 4294967295"];
 
 	snprintf(origin, sizeof origin, "id %" PRIu32, id);
@@ -338,12 +401,13 @@ static int add_file(struct writer_schemas *schemas, const char *folder, const ch
 	char *path, *text;
 	int failed = 0;
 	uint32_t id;
+	bool by_id = names_id(name, &id);
 
 	must_be(asprintf(&path, "%s/%s", folder, name) >= 0);
 	text = read_text(path, fault);
 	if (text)
-		schema = add_schema(schemas, text, fault);
-	if (schema == NULL || (names_id(name, &id) && add_id(schemas, id, schema, fault) < 0))
+		schema = add_schema(schemas, text, by_id, fault);
+	if (schema == NULL || (by_id && add_id(schemas, id, schema, fault) < 0))
 		failed = blame(fault, path);
 	free(text);
 	free(path);
@@ -377,7 +441,7 @@ static int add_folder(struct writer_schemas *schemas, const char *folder, struct
 
 static int add_built_in(struct writer_schemas *schemas, const struct record_type *type, const char *json, struct fault *fault)
 {
-	return add_schema(schemas, json, fault) ? 0 : blame(fault, type->name);
+	return add_schema(schemas, json, false, fault) ? 0 : blame(fault, type->name);
 }
 
 /* The first that were added are the built-in ones. */

@@ -12,6 +12,7 @@
 
 struct mapping { /* of one of our fields */
 	int index;              /* in the writer's record; -1: absent */
+	int64_t units;          /* of a time: as many are a millisecond */
 	struct mapping *fields; /* of a record: of its fields */
 };
 
@@ -19,6 +20,7 @@ struct writer_schema {
 	struct writer_schema *next;
 	const struct record_type *type; /* the contract's command or result */
 	uint64_t fingerprint;
+	bool by_id_only; /* another schema of this fingerprint has other units of time: only an id says that it is this one */
 	struct avro_obj_t *schema;
 	struct avro_value_iface *class;
 	struct avro_value *value; /* reused */

@@ -29,14 +29,14 @@ layers='
 12 worker/base/statistics worker/base/settings worker/base/kafka_log
 13 worker/base/arguments worker/base/config_text
 14 worker/base/config
-20 schemas/types schemas/reason schemas/murmur2 schemas/framing schemas/fingerprint schemas/guard
+20 schemas/types schemas/reason schemas/murmur2 schemas/framing schemas/fingerprint schemas/guard schemas/logical_type
 21 schemas/field schemas/id schemas/record
-22 schemas/contract schemas/details schemas/digest schemas/dead_letter
-23 schemas/command schemas/result schemas/writer_schema
+22 schemas/contract schemas/details schemas/digest schemas/headers
+23 schemas/command schemas/result schemas/writer_schema schemas/dead_letter
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
 30 worker/sql/sql
-31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/standstill worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group worker/parking worker/copies
+31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/standstill worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group worker/parking worker/copies worker/kafka/message worker/kafka/limits
 32 worker/duplicate worker/kafka/positions worker/kafka/refusals
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
 31 worker/db/params worker/db/rows worker/db/diagnosis worker/db/identifier
@@ -116,7 +116,7 @@ verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "
 	producer/connection.c producer/publishing.c producer/subscription.c producer/growth.c)"
 verdict 'libpq is included by worker/db/connection.c, diagnosis.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/diagnosis.c worker/db/rows.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/writer_schema.c schemas/decode.c schemas/encode.c schemas/guard.c)"
-verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
+verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c schemas/logical_type.c)"
 verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c schemas/dead_letter.c producer/texts.c)"
 # libcampaign stands on the schemas and worker/base, its tool on its header and worker/base.
 library='campaign client connection error growth options pending publishing subscription texts'

@@ -41,6 +41,7 @@ struct lane {
 
 	struct consumer *consumer;   /* NULL: to be made; so is publisher */
 	struct publisher *publisher;
+	struct lessons lessons;      /* of all its publishers */
 	struct session *session;
 	struct execution *execution;
 	const struct contract *contract; /* the operation's, and what executes it */
@@ -220,13 +221,13 @@ static void drop_publisher_if_broken(struct lane *lane, const struct fault *faul
 static int ensure_publisher(struct lane *lane, struct fault *fault)
 {
 	if (lane->publisher && publisher_is_spent(lane->publisher)) {
-		log_info("producer_renewed", "a transactional request was sent twice: going on with a new producer");
+		log_info("producer_renewed", "a transactional request was sent twice, or a record was refused: going on with a new producer");
 		publisher_free(lane->publisher);
 		lane->publisher = NULL;
 	}
 	if (lane->publisher == NULL) {
 		lane->publisher_ready = false;
-		lane->publisher = publisher_new(lane->config, lane->transactional_id, fault);
+		lane->publisher = publisher_new(lane->config, lane->transactional_id, &lane->lessons, fault);
 		if (lane->publisher == NULL)
 			return -1;
 		statistics_add(&lane->statistics, COUNT_PRODUCERS, 1);
@@ -236,6 +237,7 @@ static int ensure_publisher(struct lane *lane, struct fault *fault)
 		return -1;
 	}
 	lane->publisher_ready = true;
+	publisher_renew_limits(lane->publisher);
 	return 0;
 }
 
@@ -382,6 +384,14 @@ static void fill(struct lane *lane, struct batch *batch)
 	lockwait_filled(&lane->lockwait, lane->consumer, batch);
 }
 
+/* A draft whose result nobody would take must not be written. */
+static void bound_results(const struct lane *lane, struct batch *batch)
+{
+	for (struct job *job = batch->jobs; job < batch->jobs + batch->count; job++)
+		if (job->executable)
+			job->text_bytes_max = publisher_text_bytes_max(lane->publisher, lane->codec, job, batch->arena);
+}
+
 static bool send_batch(struct lane *lane)
 {
 	struct batch *batch = lane->batch;
@@ -393,6 +403,7 @@ static bool send_batch(struct lane *lane)
 		fill(lane, batch);
 	if (batch->count == 0)
 		return false;
+	bound_results(lane, batch);
 	failpoint("poll");
 	fence.count = batch->offset_count;
 	lane->executor.answers_locked = lockwait_is_over(&lane->lockwait, batch);

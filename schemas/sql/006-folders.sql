@@ -4,7 +4,6 @@
 -- before this migration, CONCURRENTLY and by this name.
 
 SET LOCAL ROLE campaign_owner;
-SET LOCAL search_path = public, pg_temp;
 
 CREATE INDEX IF NOT EXISTS audience_leads_lead ON audience_leads (account_group_id, lead_id, audience_id) WHERE lead_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS audiences_populating ON audiences (account_group_id, parent_id, id) WHERE parent_id IS NOT NULL AND NOT ready;

@@ -61,9 +61,10 @@ check("addresses are the settings' defaults", [['commands', 'commands'], ['resul
 
 const named = (file, pattern) => [...text(file).matchAll(pattern)].map((match) => match[1]);
 const written = [
-	...named('worker/kafka/publisher.c', /add_(?:text_)?header\(headers, "([^"]+)"/g),
+	...named('worker/kafka/message.c', /add_header\(message, headers, "([^"]+)"/g),
+	...named('schemas/headers.c', /find_last\(record, "([^"]+)"/g),
 	...named('schemas/dead_letter.c', /\{ SPRING "([^"]+)", [A-Z]/g).map((name) => `kafka_dlt-${name}`),
-	...named('schemas/dead_letter.c', /^\t\{ "([^"]+)", [A-Z]/gm),
+	...named('schemas/dead_letter.c', /\{ OURS "([^"]+)", [A-Z]/g).map((name) => `campaign-dlt-${name}`),
 ];
 check('every header that the worker writes is documented, and no other', differ('headers',
 	[...new Set([...headersOf('result'), ...headersOf('deadLetter')])].sort(), [...new Set(written)].sort()));

@@ -1,13 +1,13 @@
 -- The parameters and columns that worker/db/binding.h has: $5 trace, $6 account group, $7 campaign, $8 note, $9 force,
 -- $10 days to keep, $11 key digest, $12 expiry in ms, $13 whether copies take its outcome, which never hangs on a record's
--- timestamp here. $4 is how long a note may be. No ids are needed.
+-- timestamp here, $14 how long texts of a result may be. $4 is how long a note may be. No ids are needed.
 WITH clock AS MATERIALIZED (
 	SELECT date_trunc('milliseconds', clock_timestamp()) AS now
 ), command AS (
 	SELECT c.*, clock.now
 	FROM clock CROSS JOIN unnest($1::text[], $2::bytea[], $3::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-			$9::boolean[], $10::integer[], $11::bytea[], $12::bigint[], $13::boolean[])
-		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, campaign, note, force, keep_days, key, expires_ms, shared, ord)
+			$9::boolean[], $10::integer[], $11::bytea[], $12::bigint[], $13::boolean[], $14::int[])
+		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, campaign, note, force, keep_days, key, expires_ms, shared, room, ord)
 ), judged AS MATERIALIZED (
 	SELECT c.*, k.public_id, p.id AS prior_id, s.status, a.archived_at,
 		CASE
@@ -20,6 +20,7 @@ WITH clock AS MATERIALIZED (
 			WHEN s.status IS NULL THEN 'campaign_unknown'
 			WHEN a.id IS NOT NULL THEN 'already_archived'
 			WHEN char_length(c.note) > $4::int THEN 'note_too_long'
+			WHEN octet_length(c.note) > c.room THEN 'result_too_large'
 			WHEN s.status = 'running' AND NOT c.force THEN 'campaign_running'
 		END AS verdict
 	FROM command AS c

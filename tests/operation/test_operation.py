@@ -102,7 +102,7 @@ def test_dead_letters(archive):
     start(archive)
     archive.send_raw((b"ag_acme", b"nothing"), (b"other", COMMAND.encode(command())))
     letters = wait_until(lambda: len(found := archive.all_dead_letters()) == 2 and found, 30, "two dead letters")
-    assert sorted(letter.header("reason") for letter in letters) == ["key_mismatch", "undecodable"]
+    assert sorted(letter.header("campaign-dlt-reason") for letter in letters) == ["key_mismatch", "undecodable"]
     assert archived(archive) == []
 
 

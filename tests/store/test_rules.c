@@ -453,6 +453,38 @@ static void test_only_active_workflows_conflict(void **state)
 	run_sql("DELETE FROM campaign_leads WHERE campaign_id LIKE 'w_%%'");
 }
 
+/* ---- what the results topic takes ---- */
+
+static struct job *bounded(struct job *job, int32_t text_bytes_max)
+{
+	job->text_bytes_max = text_bytes_max;
+	return job;
+}
+
+/* Name, description and language count, in bytes; the name given, if one is. */
+static void test_result_too_large(void **state)
+{
+	struct job *first, *fits = bounded(COMMAND(.campaign = "src_texts"), 17), *over = bounded(COMMAND(.campaign = "src_texts"), 16),
+		   *named = bounded(COMMAND(.campaign = "src_texts", .name = "n"), 13), *again;
+
+	(void)state;
+	run_sql("INSERT INTO campaigns (account_group_id, id, name, status, description, outreach_language) "
+		"VALUES ('" AG "', 'src_texts', '\u00e4\u20ac', 'draft', '1234567890', 'en')");
+	EXECUTE(fits, over, named);
+	assert_created(fits);
+	assert_created(named);
+	assert_refused(over, "result_too_large", "the texts of the result would have more than 16 bytes");
+	assert_true(over->dead_letter);
+	assert_string_equal(over->cause, over->result.error_details);
+	assert_string_equal(ask("SELECT count(*) FROM campaigns WHERE trace_id = '%s'", over->command->trace_id), "0");
+	assert_refused(execute_one(bounded(COMMAND(.campaign = "src_texts", .audience = "aud_busy"), 1)), "lead_active",
+		       "lead lead_18 is enrolled in campaign " RUNNING " (running)");
+	first = execute_one(COMMAND(.trace = "texts", .campaign = "src_texts"));
+	assert_created(first);
+	again = execute_one(bounded(COMMAND(.trace = "texts", .campaign = "src_texts"), 1)); /* a draft that is there is a success */
+	assert_true(again->result.success && again->result.draft_existed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -482,6 +514,7 @@ int main(void)
 		STORE_TEST(test_ten_thousand_lead_ids),
 		STORE_TEST(test_lead_active),
 		STORE_TEST(test_only_active_workflows_conflict),
+		STORE_TEST(test_result_too_large),
 	};
 
 	return run_store_tests("rules", tests, COUNT(tests));

@@ -157,7 +157,7 @@ class History:
 
     def check_answers(self, sent):
         results, letters = self.by_place[sent.place], self.letters_by_place[sent.place]
-        if sent.command and any(letter.header("reason") in UNREADABLE for letter in letters):
+        if sent.command and any(letter.header("campaign-dlt-reason") in UNREADABLE for letter in letters):
             sent.command = None  # bytes that this library takes and the worker does not
         if len(results) > 1:
             self.fault("C2", "%s has %d visible results: %s", sent, len(results), ", ".join(map(_brief, results)))

@@ -72,7 +72,7 @@ def test_topics_are_created(services, topic_names):
         count, replication, settings = describe(services, topic_names[kind])
         assert (count, replication) == (partitions, 1)
         assert settings["cleanup.policy"] == "delete" and settings["retention.ms"] == str(retention_days * DAY_MS)
-        assert settings["message.timestamp.type"] == ("LogAppendTime" if kind == "commands" else "CreateTime")
+        assert settings["message.timestamp.type"] == "LogAppendTime"
         assert settings["min.insync.replicas"] == "1"
     assert describe(services, topic_names["commands"])[2]["retention.bytes"] == "-1"
     assert int(describe(services, topic_names["dead_letters"])[2]["max.message.bytes"]) >= 1000000

@@ -439,7 +439,7 @@ def test_poison_is_answered_alone(world):
         assert (result["httpStatus"], result.code, result["reason"]) == (500, "INTERNAL_ERROR", "database_error")
         assert POISONS[name] in result["error"]["details"]
     letters = world.all_dead_letters()
-    assert len(letters) == 5 and {letter.header("answered") for letter in letters} == {"INTERNAL_ERROR"}
+    assert len(letters) == 5 and {letter.header("campaign-dlt-answered") for letter in letters} == {"INTERNAL_ERROR"}
     assert not worker.events("breaker_open") and not worker.events("waiting")
     assert "poison check" not in worker.text() and "good 1" not in worker.text()
 

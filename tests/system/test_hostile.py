@@ -20,11 +20,13 @@ import pytest
 
 from avrocodec import SCHEMAS, Codec, command_codec, result_codec
 from harness import BUILD, ROOT, SEED, clean_environment, digest, wait_until
+from history import well_formed
 
 GROUP = SEED["accountGroupId"]
 RECORD_MAX = 1024 * 1024     # bytes of a value that the worker looks at
 DEAD_LETTER_BYTES = 900000   # setting dead-letter-bytes
-HEADERS_MAX, HEADER_BYTES_MAX = 64, 16 * 1024
+HEADERS_MAX, HEADER_BYTES_MAX = 1000, 16 * 1024
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LIMIT = 30 * 1000 * 1000     # max.message.bytes of the commands topic here
 
 
@@ -241,10 +243,15 @@ def many_headers():
     cases = {}
     for what, headers in {
         "one of 70,000 bytes": [("a", b"1"), ("big", b"x" * 70000), ("b", b"2")],
+        "a first one of 17,000 bytes": [("big", b"x" * 17000), ("a", b"1"), ("reason", b"mine"), ("b", None)],
+        "trace context behind 16 KiB": [("big", b"x" * 16381), ("more", b""), ("traceparent", PARENT), ("tracestate", b"a=1"), ("z", b"")],
+        "malformed trace context behind 16 KiB": [("big", b"x" * 16381), ("traceparent", b"00"), ("tracestate", b"a=1")],
         "five hundred": [("h%d" % n, b"v%d" % n) for n in range(500)],
+        "eleven hundred": [("h", b"%d" % n) for n in range(1100)],
         "of 16 KiB in all": [("h%02d" % n, b"x" * 1021) for n in range(16)] + [("one more", b"")],
         "as a dead letter has them": [("kafka_dlt-original-topic", b"elsewhere"), ("kafka_dlt-original-partition", b"\0\0\0\x09"),
-                                      ("reason", b"of an earlier life"), ("answered", b"X"), ("original-size", b"1"), ("mine", b"kept")],
+                                      ("campaign-dlt-reason", b"of an earlier life"), ("campaign-dlt-original-size", b"1"), ("mine", b"kept")],
+        "as an old dead letter has them": [("reason", b"of an earlier life"), ("answered", b"X"), ("original-size", b"1"), ("mine", b"kept")],
         "null and empty": [("null", None), ("empty", b""), ("", b"no name"), ("ünïcode", b"\xff\0")],
         "the same name again": [("h", b"1"), ("h", b"2"), ("h", None)],
     }.items():
@@ -328,34 +335,51 @@ def await_drained(world, timeout_s=60):
 
 # ---- what a dead letter is ----
 
+def always_kept(headers):
+    """The places of those that a dead letter keeps however little room there is."""
+    last = {name: i for i, (name, content) in enumerate(headers) if name != "traceId" or well_formed((content or b"").decode("latin-1"))}
+    places = {last.get("traceId")}
+    if "traceparent" in last and headers[last["traceparent"]][1] == PARENT:
+        places |= {last["traceparent"], last.get("tracestate")}
+    return places
+
+
 def capped(headers):
-    kept, total = [], 0
-    for name, content in headers:
-        total += len(name.encode()) + len(content or b"")
-        if total > HEADER_BYTES_MAX or len(kept) == HEADERS_MAX:
-            break
-        if not name.startswith("kafka_dlt-") and name not in ("reason", "answered", "original-size", "original-sha256"):
+    """Those that are kept, and how many are not."""
+    kept, total, left_out, always = [], 0, 0, always_kept(headers)
+    for i, (name, content) in enumerate(headers):
+        if name.startswith(("kafka_dlt-", "campaign-dlt-")):
+            continue
+        size = 0 if i in always else len(name.encode()) + len(content or b"")
+        if i in always or (total + size <= HEADER_BYTES_MAX and len(kept) < HEADERS_MAX):
             kept.append((name, content))
-    return kept
+            total += size
+        else:
+            left_out += 1
+    return kept, left_out
 
 
 def check_letter(world, case, place, sent, letter):
     cause = letter.header("kafka_dlt-exception-message")
-    want = capped(case.headers) + [
+    kept, left_out = capped(case.headers)
+    want = kept + [
         ("kafka_dlt-original-topic", world.commands.encode()),
         ("kafka_dlt-original-partition", struct.pack(">i", place[0])),
         ("kafka_dlt-original-offset", struct.pack(">q", place[1])),
         ("kafka_dlt-original-timestamp", struct.pack(">q", sent.timestamp_ms)),
         ("kafka_dlt-original-consumer-group", world.group.encode()),
         ("kafka_dlt-exception-message", cause.encode()),
-        ("reason", case.reason.encode()),
+        ("campaign-dlt-reason", case.reason.encode()),
     ]
     if case.answered:
-        want.append(("answered", b"VALIDATION_ERROR"))
+        want.append(("campaign-dlt-answered", b"VALIDATION_ERROR"))
     key = case.key and case.key[:DEAD_LETTER_BYTES]
     room = DEAD_LETTER_BYTES - len(key or b"")
     if len(case.value or b"") > room:
-        want += [("original-sha256", hashlib.sha256(case.value).hexdigest().encode()), ("original-size", b"%d" % len(case.value))]
+        want += [("campaign-dlt-original-sha256", hashlib.sha256(case.value).hexdigest().encode()),
+                 ("campaign-dlt-original-size", b"%d" % len(case.value))]
+    if left_out:
+        want.append(("campaign-dlt-headers-left-out", b"%d" % left_out))
     assert letter.header_list == want
     assert letter.key == key and letter.value == (case.value and case.value[:room] if case.value is not None else None)
     assert case.cause in cause and len(cause) < 300
@@ -376,7 +400,8 @@ def check_answer(world, case, place, sent, result, cause):
         "command": {"topic": world.commands, "partition": place[0], "offset": place[1], "timestamp": sent.timestamp_ms}, **described,
     }
     assert abs(result["processedAt"] - time.time() * 1000) < 120000
-    want = [("httpStatus", b"400"), ("code", b"VALIDATION_ERROR")]
+    want = [(name, content) for name, content in case.headers if ("traceparent", PARENT) in case.headers and name.startswith("trace")
+            and name != "traceId"] + [("httpStatus", b"400"), ("code", b"VALIDATION_ERROR")]
     assert result.record.header_list == want + ([("accountGroupId", described["accountGroupId"].encode())] if described["accountGroupId"] else [])
 
 
@@ -454,7 +479,7 @@ def test_unusual_and_legal(wide_world):
         "needlessly long numbers": value(leadIds=number(1, 5) + number(1, 9) + number(7, 3) + b"lead_01" + number(0, 2)),
         "a newer schema": newer(),
         "a map with the same key twice": newer(tags=number(2) + (text("k") + text("v")) * 2 + number(0)),
-        "times of the far past and future": value(issuedAt=number(-2**63), expiresAt=number(1) + number(2**63 - 1)),
+        "the first and the last time": value(issuedAt=number(0), expiresAt=number(1) + number(253402300799999)),
     }
     refused = {
         "50,000 leads": (value(leadIds=strings(*("lead_%05d" % n for n in range(50000)))), "leadIds has 50000 ids: at most 10000"),

@@ -48,6 +48,7 @@ REFUSALS = {
     "lead_active": (409, "CONFLICT", "A lead is enrolled in an active workflow.", False),
     "audience_populating": (409, "AUDIENCE_NOT_READY", "The audience is still being populated.", True),
     "rate_limited": (429, "RATE_LIMITED", "Rate limit exceeded.", True),
+    "result_too_large": (500, "INTERNAL_ERROR", "The result would be larger than the results topic takes; nothing was written.", False),
     "database_error": (500, "INTERNAL_ERROR", "The command could not be processed.", False),
     "expired": (502, "UPSTREAM_ERROR", "The command expired before it could be started; nothing was written.", True),
     "rows_locked": (502, "UPSTREAM_ERROR", "What the command needs could not be had in time; nothing was written.", True),
@@ -409,7 +410,7 @@ def test_database_error_is_isolated(shared):
     assert shared.row(command) is None
     letter = shared.dead_reader.wait(1, 20)[-1]
     assert letter.value == command_codec.encode(command) and letter.key == ACME.encode()
-    assert letter.header("reason") == "database_error" and letter.header("answered") == "INTERNAL_ERROR"
+    assert letter.header("campaign-dlt-reason") == "database_error" and letter.header("campaign-dlt-answered") == "INTERNAL_ERROR"
 
 
 def test_rows_stay_locked(shared):

@@ -884,6 +884,143 @@ static void refuses_unusable_writer_schemas(void **state)
 	remove_file("x.avsc");
 }
 
+#define TIME(logical) "{\"type\": \"long\", \"logicalType\": \"" logical "\"}"
+#define TIMES(issued, expires) COMMAND_OF(IDS "," PLAIN("issuedAt", issued) "," PLAIN("expiresAt", "[\"null\", " expires "]"))
+
+static struct bytes command_of_times(uint64_t fingerprint, int64_t issued, int64_t expires)
+{
+	struct bytes bytes = { 0 };
+
+	put_single_object(&bytes, fingerprint);
+	put_text(&bytes, "t");
+	put_text(&bytes, "g");
+	put_text(&bytes, "c");
+	put_text(&bytes, "a");
+	put_long(&bytes, issued);
+	put_long(&bytes, 1);
+	put_long(&bytes, expires);
+	return bytes;
+}
+
+static void converts_units_of_time(void **state)
+{
+	static const struct {
+		const char *json;
+		int64_t issued, expires, issued_ms, expires_ms;
+	} cases[] = {
+		{ TIMES("\"long\"", "\"long\""), 1700000000123, -1, 1700000000123, -1 },
+		{ TIMES(TIME("timestamp-millis"), TIME("timestamp-millis")), 1700000000123, INT64_MAX, 1700000000123, INT64_MAX },
+		{ TIMES(TIME("timestamp-micros"), TIME("timestamp-micros")), 1700000000123999, 1700000000123000, 1700000000123, 1700000000123 },
+		{ TIMES(TIME("timestamp-millis"), TIME("timestamp-micros")), 1700000000123, -1, 1700000000123, -1 },
+		{ TIMES(TIME("timestamp-nanos"), TIME("timestamp-micros")), 1700000000123999999, -1000, 1700000000123, -1 },
+		{ TIMES(TIME("timestamp-nanos"), TIME("timestamp-nanos")), INT64_MIN, INT64_MAX, -9223372036855, 9223372036854 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct bytes bytes = command_of_times(fingerprint_of(cases[i].json), cases[i].issued, cases[i].expires);
+		struct duplicate_command command;
+		struct codec *with;
+		struct fault fault;
+
+		write_file("x.avsc", cases[i].json, strlen(cases[i].json));
+		with = codec_new(&duplicate_contract, folder, NULL, &fault);
+		if (with == NULL)
+			fail_msg("%s", fault.msg);
+		command = decoded(with, &bytes);
+		assert_int_equal(command.head.issued_at_ms, cases[i].issued_ms);
+		assert_int_equal(command.head.expires_at_ms, cases[i].expires_ms);
+		codec_free(with);
+		free_bytes(&bytes);
+	}
+	remove_file("x.avsc");
+	arena_reset(arena);
+}
+
+static void assert_folder_refused(const char *file, const char *message)
+{
+	struct fault fault = { 0 };
+	struct codec *with = codec_new(&duplicate_contract, folder, NULL, &fault);
+
+	if (with)
+		fail_msg("accepted, wanted: %s", message);
+	assert_int_equal(fault.kind, FAULT_FATAL);
+	if (strstr(fault.msg, file) == NULL || strstr(fault.msg, message) == NULL)
+		fail_msg("%s, wanted: %s", fault.msg, message);
+}
+
+static void refuses_times_that_are_no_instants(void **state)
+{
+	static const struct {
+		const char *json, *message;
+	} cases[] = {
+		{ TIMES(TIME("local-timestamp-millis"), "\"long\""), "issuedAt of record DuplicateCampaignCommand has logicalType local-timestamp-millis" },
+		{ TIMES("\"long\"", TIME("local-timestamp-micros")), "field expiresAt" },
+		{ TIMES("\"long\"", TIME("time-micros")), "field expiresAt" },
+		{ TIMES("{\"type\": \"int\", \"logicalType\": \"date\"}", "\"long\""), "logicalType date" },
+		{ TIMES("\"long\"", "{\"type\": \"int\", \"logicalType\": \"time-millis\"}"), "logicalType time-millis" },
+		{ COMMAND_OF(IDS ",{\"name\": \"issuedAt\", \"type\": \"long\", \"logicalType\": \"timestamp-micros\"}"),
+		  "field issuedAt of record DuplicateCampaignCommand has its logicalType timestamp-micros beside its type" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		write_file("x.avsc", cases[i].json, strlen(cases[i].json));
+		assert_folder_refused("/x.avsc: ", cases[i].message);
+	}
+	remove_file("x.avsc");
+}
+
+/* The built-in schema with micros for one of its times: a string to be freed. */
+static char *built_in_with_micros(const char *field)
+{
+	const char *text = schema_duplicate_campaign_command, *at = strstr(strstr(text, field), "timestamp-millis");
+	char *changed;
+
+	assert_true(asprintf(&changed, "%.*s%s%s", (int)(at - text), text, "timestamp-micros", at + strlen("timestamp-millis")) > 0);
+	assert_int_equal(fingerprint_of(changed), command_fingerprint());
+	return changed;
+}
+
+/* Single-object encoding cannot tell such schemas apart; ids can. */
+static void tells_units_of_one_fingerprint_apart_by_ids_only(void **state)
+{
+	static const char *const fields[] = { "\"issuedAt\"", "\"expiresAt\"" };
+	struct bytes framed = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(fields); i++) {
+		struct duplicate_command command = full_command();
+		char *micros = built_in_with_micros(fields[i]), field[32];
+		struct bytes bytes = encoded(&command);
+		struct codec *with;
+		struct fault fault;
+
+		snprintf(field, sizeof field, "field %.*s", (int)strlen(fields[i]) - 2, fields[i] + 1);
+		write_file("micros.avsc", micros, strlen(micros));
+		assert_folder_refused("/micros.avsc: ", field);
+		write_file("12.avsc", micros, strlen(micros));
+		assert_folder_refused("/micros.avsc: ", field); /* the id's does not vouch for it */
+		remove_file("micros.avsc");
+		with = codec_new(&duplicate_contract, folder, NULL, &fault);
+		if (with == NULL)
+			fail_msg("%s", fault.msg);
+		put_raw(&framed, "\0\0\0\0\x0c", 5);
+		put_raw(&framed, bytes.data + HEADER, bytes.size - HEADER);
+		command = decoded(with, &framed);
+		assert_int_equal(command.head.issued_at_ms, i == 0 ? 1700000000 : 1700000000000);
+		assert_int_equal(command.head.expires_at_ms, -1);
+		command = decoded(with, &bytes);
+		assert_int_equal(command.head.issued_at_ms, 1700000000000);
+		codec_free(with);
+		remove_file("12.avsc");
+		free_bytes(&framed);
+		free_bytes(&bytes);
+		free(micros);
+	}
+	arena_reset(arena);
+}
+
 /* Every level has the one below it twice: 2^28 records in one value. */
 static void refuses_a_schema_that_doubles(void **state)
 {
@@ -1126,6 +1263,9 @@ int main(void)
 		cmocka_unit_test(memory_stays_flat),
 		cmocka_unit_test(reads_older_and_newer_writers_from_a_folder),
 		cmocka_unit_test(refuses_unusable_writer_schemas),
+		cmocka_unit_test(converts_units_of_time),
+		cmocka_unit_test(refuses_times_that_are_no_instants),
+		cmocka_unit_test(tells_units_of_one_fingerprint_apart_by_ids_only),
 		cmocka_unit_test(refuses_a_schema_that_doubles),
 		cmocka_unit_test(refuses_unusable_files),
 		cmocka_unit_test(reads_results_of_newer_workers),

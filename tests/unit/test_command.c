@@ -333,6 +333,36 @@ static void places_in_the_digest_have_no_gap(void **state)
 		assert_int_equal(places[place], 1);
 }
 
+/* Microseconds, nanoseconds and .NET's ticks of today are far beyond, and what a sign turned round is before. */
+static void refuses_times_of_other_units(void **state)
+{
+	static const int64_t bad[] = { -1, INT64_MIN, 253402300800000, INT64_MAX, 1795000000000000, 1795000000000000000 };
+	static const int64_t good[] = { 0, 1, 1795000000000, 253402300799999 };
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		struct duplicate_command command = good_command();
+		struct command_result result = { 0 };
+
+		command.head.issued_at_ms = bad[i];
+		assert_details(command, "issuedAt is outside the years 1970 to 9999: milliseconds since 1970 are wanted");
+		result_describe(&result, &duplicate_contract, &command.head);
+		assert_false(result.has_issued_at);
+		command = good_command();
+		command.head.expires_at_ms = bad[i];
+		assert_null(check(&command)); /* not given */
+		command.head.has_expiry = true;
+		assert_details(command, "expiresAt is outside the years 1970 to 9999: milliseconds since 1970 are wanted");
+	}
+	for (size_t i = 0; i < COUNT(good); i++) {
+		struct duplicate_command command = good_command();
+
+		command.head.issued_at_ms = command.head.expires_at_ms = good[i];
+		command.head.has_expiry = true;
+		assert_null(check(&command));
+	}
+}
+
 static void describes_and_refuses_and_accepts(void **state)
 {
 	static const struct campaign campaign = { .id = "65a000000000000000000009" };
@@ -437,6 +467,7 @@ int main(void)
 		cmocka_unit_test(digest_tells_commands_apart),
 		cmocka_unit_test(sums_an_added_field_only_where_it_is_set),
 		cmocka_unit_test(places_in_the_digest_have_no_gap),
+		cmocka_unit_test(refuses_times_of_other_units),
 		cmocka_unit_test(describes_and_refuses_and_accepts),
 		cmocka_unit_test(makes_new_ids),
 		cmocka_unit_test(partitions_as_java_does),

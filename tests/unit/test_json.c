@@ -204,6 +204,21 @@ static void test_times_that_no_text_has(void **state)
 	}
 }
 
+/* Avro's -1: the command's record has no timestamp. */
+static void test_no_timestamp_is_null(void **state)
+{
+	struct command_result result = refusal(), again;
+	const char *json;
+	struct fault fault;
+
+	(void)state;
+	result.command_timestamp_ms = -1;
+	json = result_to_json(&duplicate_contract, &result, arena);
+	assert_non_null(strstr(json, "\"offset\":9223372036854775807,\"timestamp\":null}"));
+	assert_int_equal(result_from_json(&duplicate_contract, json, strlen(json), arena, &again, &fault), 0);
+	assert_int_equal(again.command_timestamp_ms, -1);
+}
+
 static void test_http_response(void **state)
 {
 	struct command_result result = refusal();
@@ -272,6 +287,7 @@ int main(void)
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_every_key_is_written_in_order),
 		cmocka_unit_test(test_times_that_no_text_has),
+		cmocka_unit_test(test_no_timestamp_is_null),
 		cmocka_unit_test(test_http_response),
 		cmocka_unit_test(test_position),
 		cmocka_unit_test(test_result_is_read_strictly),

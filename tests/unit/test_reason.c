@@ -59,6 +59,7 @@ static void lists_every_reason(void **state)
 		{ "lead_not_in_audience", "VALIDATION_ERROR", 400, false, false },
 		{ "audience_too_large", "VALIDATION_ERROR", 400, false, false },
 		{ "lead_active", "CONFLICT", 409, false, false },
+		{ "result_too_large", "INTERNAL_ERROR", 500, false, true },
 		{ "database_error", "INTERNAL_ERROR", 500, false, true },
 		{ "rows_locked", "UPSTREAM_ERROR", 502, true, false },
 	};

@@ -118,6 +118,10 @@ void binding_add_commands(struct params *params, const struct contract *contract
 	for (size_t i = 0; i < n; i++)
 		params_array_bool(params, jobs[i]->shared);
 	params_array_end(params);
+	params_array_begin(params, PARAM_INT4);
+	for (size_t i = 0; i < n; i++)
+		params_array_int4(params, jobs[i]->text_bytes_max > 0 ? jobs[i]->text_bytes_max : INT32_MAX);
+	params_array_end(params);
 }
 
 /* ---- rows ---- */
@@ -204,6 +208,8 @@ static void read_verdict(const struct contract *contract, struct job *job, const
 
 	job->key_public_id = text_at(rows, row, COL_KEY, arena);
 	job->reason = NULL;
+	job->dead_letter = false;
+	job->cause = NULL;
 	if (verdict == NULL || existing) {
 		result_accept(&job->result, contract, read_data(contract->data, rows, row, arena), existing);
 		return;
@@ -211,6 +217,8 @@ static void read_verdict(const struct contract *contract, struct job *job, const
 	job->reason = contract_find_reason(contract, verdict);
 	must_be(job->reason != NULL); /* a test compares the statement's words with the table */
 	result_refuse(&job->result, job->reason, read_details(contract, job, rows, row, arena));
+	job->dead_letter = job->reason->dead_letter;
+	job->cause = job->dead_letter ? job->result.error_details : NULL;
 	job->result.has_retry_after = !rows_is_null(rows, row, COL_RETRY_AFTER_S);
 	job->result.retry_after_s = rows_int4(rows, row, COL_RETRY_AFTER_S);
 }

@@ -1,18 +1,17 @@
 #include "worker/kafka/publisher.h"
 
+#include <inttypes.h>
 #include <librdkafka/rdkafka.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "schemas/codec.h"
-#include "schemas/dead_letter.h"
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
 #include "worker/kafka/kafka.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/kafka/inflight.h"
+#include "worker/kafka/message.h"
 #include "worker/kafka/refusals.h"
 
 #define CALL_MS 10000        /* a transactional call without an answer for that long is given up */
@@ -21,30 +20,47 @@
 /* librdkafka registers a transaction's partitions 1 ms after its first record, by a thread that sleeps whole milliseconds
  * unless it is woken: 2 ms mostly, of the 4 that a small transaction takes. */
 #define REGISTER_US 1020
-#define DEAD_LETTER_BYTES_MIN 1024
-#define TRACESTATE_MAX 512   /* W3C Trace Context, 3.3.1.5 */
+
+struct target { /* one of the two topics */
+	char *name;
+	size_t waiting_bytes; /* produced, and may be in a batch with what comes next */
+	size_t sent_bytes;    /* the most that waited since the transaction began */
+	rd_kafka_resp_err_t refusal; /* the first of a record since the transaction began */
+};
 
 struct publisher {
 	rd_kafka_t *rk;
-	char *results, *dead_letters, *group;
-	size_t dead_letter_bytes; /* shrinks when a broker refuses a dead letter's size */
-	bool size_refused;        /* since the transaction began */
+	char *group;
+	struct target targets[LIMITS];
+	struct lessons *lessons;
+	struct limits limits;
+	size_t dead_letter_bytes; /* of key and value, whatever the topic takes */
 	bool record_open;         /* a record failed that a broker may have taken, or may take yet */
 	bool initialised, spent, fenced;
 	struct inflight inflight;
 };
 
+/* A record that failed because others did says nothing. */
+static bool is_cause(rd_kafka_resp_err_t err)
+{
+	return err && err != RD_KAFKA_RESP_ERR__PURGE_QUEUE && err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT &&
+	       err != RD_KAFKA_RESP_ERR__INVALID_DIFFERENT_RECORD;
+}
+
 static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 {
 	struct publisher *publisher = opaque;
+	const char *topic = rd_kafka_topic_name(message->rkt);
 
 	(void)rk;
-	if (message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-		publisher->size_refused = true;
 	if (message->err && rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED)
 		publisher->record_open = true;
-	if (message->err && message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE && message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
-		log_warn("produce_failed", rd_kafka_err2str(message->err), "topic", rd_kafka_topic_name(message->rkt));
+	if (!is_cause(message->err))
+		return;
+	log_warn("produce_failed", rd_kafka_err2str(message->err), "topic", topic);
+	for (struct target *target = publisher->targets; target < publisher->targets + LIMITS; target++)
+		if (target->refusal == RD_KAFKA_RESP_ERR_NO_ERROR && strcmp(target->name, topic) == 0)
+			target->refusal = message->err;
 }
 
 static int make_producer(struct publisher *publisher, const struct config *config, const char *transactional_id, struct fault *fault)
@@ -65,18 +81,22 @@ static int make_producer(struct publisher *publisher, const struct config *confi
 	return publisher->rk ? 0 : -1;
 }
 
-struct publisher *publisher_new(const struct config *config, const char *transactional_id, struct fault *fault)
+struct publisher *publisher_new(const struct config *config, const char *transactional_id, struct lessons *lessons,
+				struct fault *fault)
 {
 	struct publisher *publisher = must(calloc(1, sizeof *publisher));
 
-	publisher->results = must(strdup(config->results));
-	publisher->dead_letters = must(strdup(config->dead_letters));
+	publisher->targets[LIMIT_RESULTS].name = must(strdup(config->results));
+	publisher->targets[LIMIT_DEAD_LETTERS].name = must(strdup(config->dead_letters));
 	publisher->group = must(strdup(config->group));
 	publisher->dead_letter_bytes = (size_t)config->dead_letter_bytes;
+	publisher->lessons = lessons;
 	if (make_producer(publisher, config, transactional_id, fault) < 0) {
 		publisher_free(publisher);
 		return NULL;
 	}
+	limits_init(&publisher->limits, publisher->rk, lessons->limits, publisher->targets[LIMIT_RESULTS].name,
+		    publisher->targets[LIMIT_DEAD_LETTERS].name);
 	return publisher;
 }
 
@@ -84,12 +104,13 @@ void publisher_free(struct publisher *publisher)
 {
 	if (publisher == NULL)
 		return;
+	limits_destroy(&publisher->limits);
 	if (publisher->rk) {
 		rd_kafka_purge(publisher->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
 		rd_kafka_destroy(publisher->rk);
 	}
-	free(publisher->results);
-	free(publisher->dead_letters);
+	for (int i = 0; i < LIMITS; i++)
+		free(publisher->targets[i].name);
 	free(publisher->group);
 	free(publisher);
 }
@@ -194,144 +215,107 @@ int publisher_init(struct publisher *publisher, int timeout_ms, struct fault *fa
 	if (!publisher->initialised && get_epoch(publisher, timeout_ms, fault) < 0)
 		return -1;
 	publisher->initialised = true;
-	if (find_topic(publisher, publisher->results, fault) < 0)
-		return -1;
-	return find_topic(publisher, publisher->dead_letters, fault);
+	for (int i = 0; i < LIMITS; i++)
+		if (find_topic(publisher, publisher->targets[i].name, fault) < 0)
+			return -1;
+	limits_ask(&publisher->limits, FIND_MS);
+	return 0;
 }
 
-/* ---- headers ---- */
-
-static void add_header(rd_kafka_headers_t *headers, const char *name, const void *value, size_t size)
+void publisher_renew_limits(struct publisher *publisher)
 {
-	rd_kafka_header_add(headers, name, -1, value, (ssize_t)size);
+	if (publisher->initialised)
+		limits_renew(&publisher->limits, clock_monotonic_ms());
 }
 
-static void add_text_header(rd_kafka_headers_t *headers, const char *name, const char *text)
+int32_t publisher_text_bytes_max(const struct publisher *publisher, struct codec *codec, const struct job *job, struct arena *arena)
 {
-	add_header(headers, name, text, strlen(text));
-}
-
-static const struct header *find_header(const struct record *record, const char *name)
-{
-	for (size_t i = record->header_count; i-- > 0;)
-		if (strcmp(record->headers[i].name, name) == 0)
-			return &record->headers[i];
-	return NULL;
-}
-
-static bool is_lower_hex(const char *s, size_t n)
-{
-	return strspn(s, "0123456789abcdef") >= n;
-}
-
-/* version "-" trace-id "-" parent-id "-" trace-flags; neither id is all zeros (W3C Trace Context, 3.2). */
-static bool is_traceparent(const struct header *header)
-{
-	char s[56];
-
-	if (header == NULL || header->size != 55)
-		return false;
-	memcpy(s, header->value, 55);
-	s[55] = '\0';
-	return is_lower_hex(s, 2) && s[2] == '-' && is_lower_hex(s + 3, 32) && s[35] == '-' && is_lower_hex(s + 36, 16) &&
-	       s[52] == '-' && is_lower_hex(s + 53, 2) && memcmp(s, "ff", 2) != 0 && strspn(s + 3, "0") < 32 &&
-	       strspn(s + 36, "0") < 16;
-}
-
-static bool is_tracestate(const struct header *header)
-{
-	if (header == NULL || header->size == 0 || header->size > TRACESTATE_MAX)
-		return false;
-	for (size_t i = 0; i < header->size; i++) {
-		unsigned char c = ((const unsigned char *)header->value)[i];
-
-		if ((c < 0x20 && c != '\t') || c > 0x7e)
-			return false;
-	}
-	return true;
-}
-
-static void add_trace_context(rd_kafka_headers_t *headers, const struct record *record)
-{
-	const struct header *parent = find_header(record, "traceparent"), *state = find_header(record, "tracestate");
-
-	if (!is_traceparent(parent))
-		return;
-	add_header(headers, "traceparent", parent->value, parent->size);
-	if (is_tracestate(state))
-		add_header(headers, "tracestate", state->value, state->size);
+	return message_text_bytes_max(job, codec, publisher->limits.topics[LIMIT_RESULTS].bytes, arena);
 }
 
 /* ---- results and dead letters ---- */
 
-static int produce_take_headers(struct publisher *publisher, const char *topic, const void *key, size_t key_size, const void *value,
-				size_t size, rd_kafka_headers_t *headers, struct fault *fault)
+static rd_kafka_headers_t *copy_headers(const struct message *message)
 {
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(message->header_count);
+
+	for (size_t i = 0; i < message->header_count; i++)
+		rd_kafka_header_add(headers, message->headers[i].name, -1, message->headers[i].value, (ssize_t)message->headers[i].size);
+	return headers;
+}
+
+/* A batch must not be larger than what the topic takes, although each of its records is not. */
+static void separate_batches(struct publisher *publisher, int topic, size_t bytes)
+{
+	size_t limit = publisher->limits.topics[topic].bytes;
+
+	if (limit < publisher->limits.batch_max && publisher->targets[topic].waiting_bytes + bytes > limit) {
+		(void)rd_kafka_flush(publisher->rk, CALL_MS); /* what fails is reported, and fails the commit */
+		for (int i = 0; i < LIMITS; i++)
+			publisher->targets[i].waiting_bytes = 0;
+	}
+	publisher->targets[topic].waiting_bytes += bytes;
+	if (publisher->targets[topic].sent_bytes < publisher->targets[topic].waiting_bytes)
+		publisher->targets[topic].sent_bytes = publisher->targets[topic].waiting_bytes;
+}
+
+static int produce(struct publisher *publisher, int topic, const struct message *message, const struct job *job, struct fault *fault)
+{
+	struct target *target = &publisher->targets[topic];
+	rd_kafka_headers_t *headers = copy_headers(message);
+	bool command_time = publisher->lessons->command_times[topic] && job->record.timestamp_ms > 0;
 	rd_kafka_vu_t arguments[] = {
-		{ .vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = topic },
-		{ .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { .ptr = (void *)key, .size = key_size } },
-		{ .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { .ptr = (void *)value, .size = size } },
+		{ .vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = target->name },
+		{ .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { .ptr = (void *)message->key, .size = message->key_size } },
+		{ .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { .ptr = (void *)message->value, .size = message->value_size } },
 		{ .vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY },
 		{ .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers },
+		{ .vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = command_time ? job->record.timestamp_ms : 0 },
 	};
 	rd_kafka_error_t *error = rd_kafka_produceva(publisher->rk, arguments, sizeof arguments / sizeof arguments[0]);
 
 	if (error == NULL)
 		return 0;
 	rd_kafka_headers_destroy(headers);
-	if (rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-		publisher->size_refused = true;
-	fault_set(fault, rd_kafka_error_is_fatal(error) ? FAULT_REBUILD : FAULT_ABORT, "produce to %s: %s", topic,
+	fault_set(fault, rd_kafka_error_is_fatal(error) ? FAULT_REBUILD : FAULT_ABORT, "produce to %s: %s", target->name,
 		  rd_kafka_error_string(error));
 	rd_kafka_error_destroy(error);
 	return -1;
 }
 
+static int produce_fitting(struct publisher *publisher, int topic, const struct message *message, const struct job *job,
+			   struct fault *fault)
+{
+	size_t bytes = message_bytes(message), limit = publisher->limits.topics[topic].bytes;
+
+	if (bytes > limit)
+		return fault_set(fault, FAULT_WAIT, "topic %s takes records of %zu bytes, and the smallest %s for partition %" PRId32
+				 ", offset %" PRId64 " needs %zu: raise the topic's max.message.bytes (and message.max.bytes, if it is set here)",
+				 publisher->targets[topic].name, limit, topic == LIMIT_RESULTS ? "result" : "dead letter",
+				 job->record.partition, job->record.offset, bytes);
+	separate_batches(publisher, topic, bytes);
+	return produce(publisher, topic, message, job, fault);
+}
+
 static int produce_result(struct publisher *publisher, struct codec *codec, const struct job *job, struct arena *arena,
 			  struct fault *fault)
 {
-	const struct command_result *result = &job->result;
-	rd_kafka_headers_t *headers;
-	const void *value;
-	char status[16];
-	size_t size;
+	struct message message;
 
-	if (codec_encode_result(codec, result, arena, &value, &size, fault) < 0)
+	if (message_of_result(job, codec, publisher->limits.topics[LIMIT_RESULTS].bytes, arena, &message, fault) < 0) {
+		fault->kind = FAULT_WAIT;
 		return -1;
-	headers = rd_kafka_headers_new(5);
-	add_trace_context(headers, &job->record);
-	snprintf(status, sizeof status, "%d", result->http_status);
-	add_text_header(headers, "httpStatus", status);
-	if (result->error_code)
-		add_text_header(headers, "code", result->error_code);
-	if (result->account_group_id)
-		add_text_header(headers, "accountGroupId", result->account_group_id);
-	return produce_take_headers(publisher, publisher->results, result->trace_id, strlen(result->trace_id), value, size, headers, fault);
+	}
+	return produce_fitting(publisher, LIMIT_RESULTS, &message, job, fault);
 }
 
 static int produce_dead_letter(struct publisher *publisher, const struct job *job, struct arena *arena, struct fault *fault)
 {
-	const struct record *record = &job->record;
-	size_t size = record->value_size, key_size = record->key_size, count;
-	struct dead_letter letter = {
-		.topic = record->topic, .partition = record->partition, .offset = record->offset, .timestamp_ms = record->timestamp_ms,
-		.group = publisher->group, .message = job->cause ? job->cause : "", .reason = job->reason->word,
-		.answered = job->answerable ? job->result.error_code : NULL,
-	};
-	const struct header *headers;
-	rd_kafka_headers_t *copies;
+	struct message message;
 
-	if (key_size > publisher->dead_letter_bytes)
-		key_size = publisher->dead_letter_bytes;
-	if (size > publisher->dead_letter_bytes - key_size) { /* together they have to fit */
-		dead_letter_cut(&letter, record->value, size, arena);
-		size = publisher->dead_letter_bytes - key_size;
-	}
-	count = dead_letter_write(&letter, record, arena, &headers);
-	copies = rd_kafka_headers_new(count);
-	for (size_t i = 0; i < count; i++)
-		add_header(copies, headers[i].name, headers[i].value, headers[i].size);
-	return produce_take_headers(publisher, publisher->dead_letters, record->key, key_size, record->value, size, copies, fault);
+	message_of_dead_letter(job, publisher->group, publisher->dead_letter_bytes, publisher->limits.topics[LIMIT_DEAD_LETTERS].bytes,
+			       arena, &message);
+	return produce_fitting(publisher, LIMIT_DEAD_LETTERS, &message, job, fault);
 }
 
 /* ---- the transaction ---- */
@@ -392,14 +376,74 @@ static int abort_transaction(struct publisher *publisher, struct fault *fault)
 	return 0;
 }
 
-/* A record larger than a broker takes would abort every transaction it is in: dead letters get shorter until they fit. */
-static void shrink_dead_letters(struct publisher *publisher)
+/* Records get another time next time: their commands', which brokers wrote, or again that of our clock. Where several records
+ * of a batch are invalid, librdkafka has one code for all causes (and the broker's text only in memory that it has freed). */
+static void change_times(struct publisher *publisher, int topic, struct fault *fault)
 {
-	if (!publisher->size_refused || publisher->dead_letter_bytes <= DEAD_LETTER_BYTES_MIN)
+	const struct target *target = &publisher->targets[topic];
+	struct lessons *lessons = publisher->lessons;
+	const char *or_key = target->refusal == RD_KAFKA_RESP_ERR_INVALID_RECORD ?
+			     " (or a null key, if its cleanup.policy is not delete)" : "";
+
+	lessons->command_times[topic] = !lessons->command_times[topic];
+	if (lessons->time_refusals[topic]++ > 0)
+		fault->kind = FAULT_WAIT;
+	fault_set(fault, fault->kind, "topic %s refuses records by their time, which is %s%s: set its message.timestamp.type=LogAppendTime, "
+		  "or this machine's clock, or the topic's message.timestamp.before.max.ms and message.timestamp.after.max.ms",
+		  target->name, lessons->command_times[topic] ? "this machine's" : "their command's", or_key);
+}
+
+/* What the refused topic wants, so that the next try is taken. */
+static void learn(struct publisher *publisher, int topic, struct fault *fault)
+{
+	struct target *target = &publisher->targets[topic];
+
+	switch (target->refusal) {
+	case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+	case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+	case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+		limits_learn(&publisher->limits, topic, target->sent_bytes, FIND_MS);
+		fault_set(fault, fault->kind, "topic %s refuses records by their size: they are made to fit %zu bytes", target->name,
+			  publisher->limits.topics[topic].bytes);
 		return;
-	publisher->dead_letter_bytes /= 2;
-	log_warn("dead_letter_too_large", "the broker refused a record's size: dead letters are cut shorter from now on",
-		 "dead_letter_bytes", LOG_INT((int64_t)publisher->dead_letter_bytes));
+	case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+	case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+		change_times(publisher, topic, fault);
+		return;
+	default:
+		fault_set(fault, fault->kind, "topic %s refuses records: %s", target->name, rd_kafka_err2str(target->refusal));
+	}
+}
+
+/* The fault tells of one topic; of another one before it, the log does. */
+static void learn_all(struct publisher *publisher, struct fault *fault)
+{
+	const char *told = NULL;
+
+	for (int i = LIMITS; i-- > 0;) {
+		if (publisher->targets[i].refusal == RD_KAFKA_RESP_ERR_NO_ERROR)
+			continue;
+		if (told)
+			log_warn("produce_failed", fault->msg, "topic", told);
+		learn(publisher, i, fault);
+		told = publisher->targets[i].name;
+	}
+}
+
+static void begin_targets(struct publisher *publisher)
+{
+	for (int i = 0; i < LIMITS; i++) {
+		publisher->targets[i].refusal = RD_KAFKA_RESP_ERR_NO_ERROR;
+		publisher->targets[i].waiting_bytes = publisher->targets[i].sent_bytes = 0;
+	}
+}
+
+static bool is_refused(const struct publisher *publisher)
+{
+	for (int i = 0; i < LIMITS; i++)
+		if (publisher->targets[i].refusal)
+			return true;
+	return false;
 }
 
 static bool is_doubtful(const struct publisher *publisher)
@@ -417,22 +461,24 @@ int publisher_publish(struct publisher *publisher, struct codec *codec, const st
 {
 	struct fault abort_fault;
 
-	publisher->size_refused = false;
+	begin_targets(publisher);
 	if (run_transaction(publisher, codec, publication, arena, fault) == 0) {
 		publisher->spent = is_doubtful(publisher);
+		memset(publisher->lessons->time_refusals, 0, sizeof publisher->lessons->time_refusals);
 		return 0;
 	}
 	if (fault->kind == FAULT_REBUILD)
 		return -1;
-	if (fault->kind != FAULT_FENCED)
+	if (fault->kind != FAULT_FENCED && fault->kind != FAULT_WAIT)
 		fault->kind = FAULT_ABORT;
 	if (abort_transaction(publisher, &abort_fault) < 0) {
 		*fault = abort_fault;
 		fault->kind = FAULT_REBUILD;
 		return -1;
 	}
-	publisher->spent = is_doubtful(publisher);
-	shrink_dead_letters(publisher);
+	publisher->spent = is_doubtful(publisher) || is_refused(publisher);
+	if (fault->kind != FAULT_FENCED)
+		learn_all(publisher, fault);
 	return -1;
 }
 
@@ -448,7 +494,8 @@ bool publisher_was_fenced(const struct publisher *publisher)
 
 int publisher_end_transaction(const struct config *config, const char *transactional_id, int timeout_ms, struct fault *fault)
 {
-	struct publisher *publisher = publisher_new(config, transactional_id, fault);
+	struct lessons none = { 0 };
+	struct publisher *publisher = publisher_new(config, transactional_id, &none, fault);
 	int ended;
 
 	if (publisher == NULL)

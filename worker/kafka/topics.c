@@ -13,9 +13,11 @@
 
 #define DAY_MS INT64_C(86400000)
 #define TOPICS 3
-#define RULES_MAX 8
+#define RULES_MAX 12
 #define HEADERS_BYTES 100000   /* of a dead letter, on top of its value */
 #define BROKER_MESSAGE_BYTES 1048588 /* Kafka's default of max.message.bytes */
+#define RESULT_BYTES 65536     /* more than the largest result: its description has up to 10,000 characters of 4 bytes */
+#define CLOCKS_APART_MS INT64_C(3600000)
 
 /* A required setting of a topic. */
 struct rule {
@@ -23,6 +25,8 @@ struct rule {
 	char value[24];
 	bool at_least;   /* value is a number; a larger one is as good, and -1 is without limit */
 	bool check_only; /* not set on creation: the default is right, and some services refuse it */
+	bool create_only;      /* what is there may differ */
+	bool create_time_only; /* of no effect with message.timestamp.type=LogAppendTime */
 };
 
 struct topic {
@@ -116,6 +120,35 @@ static void add_word(struct topic *topic, const char *name, const char *word, co
 	snprintf(rule->value, sizeof rule->value, "%s", word);
 }
 
+static struct rule *last_rule(struct topic *topic)
+{
+	return &topic->rules[topic->rule_count - 1];
+}
+
+/* Records of ours have the time of our clock, which a broker compares with its own, unless it writes the time itself. */
+static void want_times(struct topic *topic)
+{
+	static const char *const bounds[] = { "message.timestamp.before.max.ms", "message.timestamp.after.max.ms",
+					      "message.timestamp.difference.max.ms" };
+
+	add_word(topic, "message.timestamp.type", "LogAppendTime", "");
+	last_rule(topic)->create_only = true;
+	for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
+		struct rule *rule = add_rule(topic, bounds[i], CLOCKS_APART_MS,
+					     "with CreateTime, a worker whose clock differs could publish nothing; or set "
+					     "message.timestamp.type=LogAppendTime");
+
+		rule->check_only = rule->create_time_only = true;
+	}
+}
+
+static void want_result_size(struct topic *topic)
+{
+	add_rule(topic, "max.message.bytes", BROKER_MESSAGE_BYTES, "")->create_only = true;
+	add_rule(topic, "max.message.bytes", RESULT_BYTES, "commands whose result is larger are answered 500 (result_too_large)")
+		->check_only = true;
+}
+
 /* The requirements of each topic (schemas/README.md, "Topics and keys"). */
 static void want_topics(struct cluster *cluster, const struct config *config, int replication)
 {
@@ -131,12 +164,15 @@ static void want_topics(struct cluster *cluster, const struct config *config, in
 		add_rule(topic, "min.insync.replicas", replication >= 3 ? 2 : 1,
 			 "an acknowledged record must survive the loss of a broker");
 		add_word(topic, "unclean.leader.election.enable", "false", "acknowledged records would be lost");
-		topic->rules[topic->rule_count - 1].check_only = true;
+		last_rule(topic)->check_only = true;
 	}
 	add_rule(commands, "retention.ms", 7 * DAY_MS, "longer than the longest outage");
 	add_rule(commands, "retention.bytes", -1, "commands would be deleted before they are executed");
 	add_word(commands, "message.timestamp.type", "LogAppendTime", "rate limits are judged at the time a command arrived");
 	add_rule(results, "retention.ms", 7 * DAY_MS, "subscribers catch up after an outage");
+	want_result_size(results);
+	want_times(results);
+	want_times(dead_letters);
 	add_rule(dead_letters, "retention.ms", 30 * DAY_MS, "somebody has to look at them");
 	add_rule(dead_letters, "max.message.bytes",
 		 dead_letter_bytes > BROKER_MESSAGE_BYTES ? dead_letter_bytes : BROKER_MESSAGE_BYTES,
@@ -190,11 +226,14 @@ static bool rule_holds(const struct rule *rule, const char *value)
 static void compare_settings(struct cluster *cluster, const struct topic *topic, const rd_kafka_ConfigEntry_t **entries,
 			     size_t n)
 {
-	const char *isr = config_value(entries, n, "min.insync.replicas");
+	const char *isr = config_value(entries, n, "min.insync.replicas"), *stamp = config_value(entries, n, "message.timestamp.type");
+	bool create_time = stamp == NULL || strcmp(stamp, "CreateTime") == 0;
 
 	for (const struct rule *rule = topic->rules; rule < topic->rules + topic->rule_count; rule++) {
 		const char *value = config_value(entries, n, rule->name);
 
+		if (rule->create_only || (rule->create_time_only && !create_time))
+			continue;
 		if (value && !rule_holds(rule, value))
 			findings_add(cluster->findings, true, "topic %s: %s is %s, wanted %s%s: %s", topic->name, rule->name, value,
 			     rule->at_least && strcmp(rule->value, "-1") != 0 ? "at least " : "", rule->value, rule->why);
@@ -391,6 +430,21 @@ static void report_cluster(struct cluster *cluster)
 	}
 }
 
+/* What librdkafka refuses never reaches a topic. */
+static void check_message_size(struct findings *findings, const struct config *config)
+{
+	struct fault fault;
+	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_TRANSACTIONAL_PRODUCER, &fault);
+	char text[32] = "";
+	size_t size = sizeof text;
+
+	if (conf && rd_kafka_conf_get(conf, "message.max.bytes", text, &size) == RD_KAFKA_CONF_OK && strtoll(text, NULL, 10) < RESULT_BYTES)
+		findings_add(findings, true, "message.max.bytes is %s, wanted at least %d: commands whose result is larger are answered 500 "
+			     "(result_too_large)", text, RESULT_BYTES);
+	if (conf)
+		rd_kafka_conf_destroy(conf);
+}
+
 int topics_check(const struct config *config, struct findings *findings, struct fault *fault)
 {
 	struct cluster cluster = { .findings = findings };
@@ -403,6 +457,7 @@ int topics_check(const struct config *config, struct findings *findings, struct 
 		for (const struct topic *topic = cluster.topics; topic < cluster.topics + TOPICS; topic++)
 			if (topic->found == NULL)
 				findings_add(findings, true, "topic %s: missing, or not to be seen by this user", topic->name);
+		check_message_size(findings, config);
 		if (compare_topics(&cluster, fault) == 0)
 			result = 0;
 	}

@@ -9,19 +9,21 @@
 -- One array element a command (worker/db/binding.h): $1 id for the draft, $2 command digest, $3 when the record arrived, by
 -- the broker's clock, in ms (-1: not known, counts as now); then the fields of schemas/duplicate.c that are parameters: $5 trace, $6 account group, $7 source campaign,
 -- $8 name (null: the source's), $9 audience, $10 leads, comma-separated, sorted, distinct (null: all of the audience),
--- $11 key digest (null: none), $12 expiry in ms (null: none), $13 whether copies of other timestamps take its outcome. $4 is
--- the largest audience that may be duplicated whole.
+-- $11 key digest (null: none), $12 expiry in ms (null: none), $13 whether copies of other timestamps take its outcome, $14 how
+-- many bytes the draft's texts may have, so that the results topic takes the result. $4 is the largest audience that may be
+-- duplicated whole.
 WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and answered is so by the same clock
 	SELECT c.now, (extract(epoch FROM c.now) * 1000)::bigint AS now_ms
 	FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now OFFSET 0) AS c
 ), command AS (
 	SELECT c.ord::int, c.trace, c.ag COLLATE "C" AS ag, c.source, c.audience, c.name, c.key, c.new_id, c.leads, c.digest,
-		c.expires_ms, c.stamp_ms, c.shared
+		c.expires_ms, c.stamp_ms, c.shared, c.room
 	FROM unnest($1::text[], $2::bytea[], $3::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-			$11::bytea[], $12::bigint[], $13::boolean[])
-		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, source, name, audience, leads, key, expires_ms, shared, ord)
+			$11::bytea[], $12::bigint[], $13::boolean[], $14::int[])
+		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, source, name, audience, leads, key, expires_ms, shared, room, ord)
 ), judged AS ( -- rules 2 to 6
-	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, c.shared, clock.now, clock.now_ms,
+	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, c.shared, c.room, clock.now,
+		clock.now_ms,
 		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
 		g.rate_tat_us AS stored, least(g.rate_tat_us, clock.now_ms * 1000 + g.rate_interval_us * g.rate_burst) AS first,
 		g.rate_interval_us AS emission, g.rate_burst AS burst,
@@ -67,7 +69,7 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.stored
 	RETURNING 1
 ), found AS ( -- rules 8 and 9
-	SELECT r.ord, r.trace, r.ag, r.source, r.audience, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
+	SELECT r.ord, r.trace, r.ag, r.source, r.audience, r.name, r.new_id, r.digest, r.room, r.now, r.leads, r.prior_id, r.public_id,
 		r.emission, r.burst, least(2147483647,
 			greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000))::int AS retry_after_s,
 		c.name AS source_name, c.description, c.include_conversation_history, c.auto_cancel_on_message_received,
@@ -131,9 +133,11 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 					WHERE l.account_group_id = f.ag AND l.id = m.audience_id) LIMIT 1))
 		END AS targets
 	FROM found AS f OFFSET 0 -- once a command: what follows reads targets several times
-), verdicts AS MATERIALIZED ( -- rules 10 and 11
+), verdicts AS MATERIALIZED ( -- rules 10 and 11, and whether the result can be told
 	SELECT m.*, b.lead_id AS busy_lead, b.campaign_id AS busy_campaign, b.status AS busy_status,
-		CASE WHEN m.members IS NOT NULL THEN m.members WHEN b.lead_id IS NOT NULL THEN 'lead_active' END AS final
+		CASE WHEN m.members IS NOT NULL THEN m.members WHEN b.lead_id IS NOT NULL THEN 'lead_active'
+			WHEN octet_length(concat(coalesce(m.name, m.source_name), m.description, m.outreach_language)) > m.room
+				THEN 'result_too_large' END AS final
 	FROM (
 		SELECT m.*, CASE WHEN m.verdict IS NOT NULL THEN m.verdict
 			WHEN cardinality(m.targets) < cardinality(m.leads) THEN 'lead_not_in_audience'
@@ -181,6 +185,7 @@ SELECT v.ord, v.now, v.final, CASE v.final
 			WHERE (w IN (SELECT t FROM unnest(v.targets) AS t)) IS NOT TRUE ORDER BY n LIMIT 5), ','),
 			(cardinality(v.leads) - cardinality(v.targets))::text]
 		WHEN 'audience_too_large' THEN ARRAY[($4::int)::text]
+		WHEN 'result_too_large' THEN ARRAY[v.room::text]
 		WHEN 'lead_active' THEN ARRAY[v.busy_lead, v.busy_campaign, v.busy_status]
 	END AS details, v.public_id, CASE v.final WHEN 'rate_limited' THEN v.retry_after_s END AS retry_after_s,
 	(SELECT s.lost FROM settled AS s) AS lost,

@@ -7,7 +7,7 @@ from checker.folder import ALLOWANCE_MS, clock
 from checker.outside import REASONS
 from history import UNREADABLE, well_formed
 
-DEAD_LETTERED = (*UNREADABLE, "key_mismatch", "database_error")
+DEAD_LETTERED = (*UNREADABLE, "key_mismatch", "result_too_large", "database_error")
 
 
 class Answers(Part):
@@ -29,7 +29,7 @@ class Answers(Part):
             else:
                 self.asked[place].letters.append(letter)
         for asked in self.asked.values():
-            if asked.command and any(letter.header_text("reason") in UNREADABLE for letter in asked.letters):
+            if asked.command and any(letter.header_text("campaign-dlt-reason") in UNREADABLE for letter in asked.letters):
                 asked.is_unreadable()
                 self.counts["disputed"] += 1
         for answers, visible in ((self.answers, True), (self.raw, False)):
@@ -110,16 +110,16 @@ class Answers(Part):
             self.wrong("C2", asked, "%s (%s) has %d dead letters instead of %d", answer or "not answered", len(letters), wanted)
         for letter in letters:
             where = "the dead letter at offset %d, of %s," % (letter.offset, asked)
-            whole = letter.header("original-size") is None
+            whole = letter.header("campaign-dlt-original-size") is None
             if whole and (letter.value, letter.key) != (asked.record.value, asked.record.key):
                 self.violation("C2", asked.about, "%s holds other bytes", where)
-            if answer and letter.header_text("reason") != answer["reason"]:
-                self.violation("C2", asked.about, "%s says %s, the result %s", where, letter.header_text("reason"),
+            if answer and letter.header_text("campaign-dlt-reason") != answer["reason"]:
+                self.violation("C2", asked.about, "%s says %s, the result %s", where, letter.header_text("campaign-dlt-reason"),
                                answer["reason"])
             code = answer["error"]["code"] if answer and answer["error"] else None
-            if letter.header_text("answered") != code:
+            if letter.header_text("campaign-dlt-answered") != code:
                 self.violation("C2", asked.about, "%s says that %s was answered, and %s was", where,
-                               letter.header_text("answered"), code)
+                               letter.header_text("campaign-dlt-answered"), code)
 
     # C7, and what a result is by itself (C3)
 

@@ -67,8 +67,7 @@ class Leaks(Part):
 
 def added_headers(letter):
     """Those that the worker wrote, not the publisher."""
-    return [(name, value) for name, value in letter.headers if name.startswith(("kafka_dlt-", "original-"))
-            or name in ("reason", "answered")]
+    return [(name, value) for name, value in letter.headers if name.startswith(("kafka_dlt-", "campaign-dlt-"))]
 
 
 def header_bytes(headers):

@@ -209,9 +209,9 @@ class Round:
                                                              b64(record["partition"].to_bytes(4, "big"))],
             ["kafka_dlt-original-offset", b64(record["offset"].to_bytes(8, "big"))], ["kafka_dlt-exception-message",
                                                                                       b64(b"cause")],
-            ["reason", b64(reason.encode())]]
+            ["campaign-dlt-reason", b64(reason.encode())]]
         if answered:
-            headers.append(["answered", b64(answered.encode())])
+            headers.append(["campaign-dlt-answered", b64(answered.encode())])
         made = {"partition": 0, "offset": len(self.letters), "timestamp": T0 + at, "key": record["key"],
                 "value": record["value"],
                 "headers": headers, **fields}

@@ -56,7 +56,7 @@ class Story:
     def tell_letters(self):
         for asked in self.asked:
             for letter in asked.letters:
-                headers = map(letter.header_text, ("reason", "answered", "kafka_dlt-exception-message"))
+                headers = map(letter.header_text, ("campaign-dlt-reason", "campaign-dlt-answered", "kafka_dlt-exception-message"))
                 self.tell(letter.timestamp, "dead letter", "%d@%d of partition %d offset %d: %s, answered %s: %s",
                           *letter.place, *asked.place, *headers)
 
