@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "worker/base/clock.h"
+#include "worker/base/findings.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
+#include "worker/kafka/topics.h"
 #include "worker/lane.h"
 
 static atomic_bool stop;
@@ -56,6 +58,33 @@ static void *run_lane(void *arg)
 		atomic_store(&stop, true); /* the others drain; a supervisor starts all anew */
 	atomic_store(&thread->ended, true);
 	return NULL;
+}
+
+static void warn_of_timestamps(void *arg, bool wrong, const char *line)
+{
+	const struct config *config = arg;
+
+	if (wrong && strstr(line, config->commands) && strstr(line, "message.timestamp.type"))
+		log_warn("topic_setting", line, "topic", config->commands);
+}
+
+/* What check says of the commands topic's timestamps, once, beside the lanes: they wait for no answer. */
+static void *check_timestamps(void *arg)
+{
+	struct findings findings = { .print = warn_of_timestamps, .arg = arg };
+	struct fault fault;
+
+	if (topics_check(arg, &findings, &fault) < 0)
+		log_debug("topics_unknown", fault.msg);
+	return NULL;
+}
+
+static void check_topics(const struct config *config)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, check_timestamps, (void *)config) == 0)
+		pthread_detach(thread);
 }
 
 static bool all_ended(const struct worker_thread *threads, int n)
@@ -176,8 +205,10 @@ int run_lanes(const struct config *config, const struct operation *operation)
 	srand((unsigned)(getpid() ^ clock_wall_ms())); /* jitter: workers must not all come back at once */
 	log_info("starting", "campaign-worker " VERSION, "group", config->group, "instance", config->instance, "commands",
 		 config->commands, "lanes", LOG_INT(config->lanes));
-	if (make_lanes(threads, config, operation) == 0)
+	if (make_lanes(threads, config, operation) == 0) {
+		check_topics(config);
 		status = run_threads(config, threads);
+	}
 	free_lanes(threads, config->lanes);
 	log_info("stopped", status == EXIT_SUCCESS ? "drained" : "stopped on an error");
 	return status;
