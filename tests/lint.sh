@@ -24,7 +24,7 @@ sources() { find worker schemas producer -name '*.[ch]' | sort; }
 # Downward only: a line is a layer and its modules, which may include those of the lines with a smaller number.
 layers='
 9 worker/base/must
-10 worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/offsets worker/base/waiter worker/base/distance
+10 worker/base/identity worker/base/fault worker/base/utf8 worker/base/clock worker/base/arena worker/base/offsets worker/base/waiter worker/base/distance
 11 worker/base/log worker/base/failpoint worker/base/properties worker/base/findings
 12 worker/base/statistics worker/base/settings worker/base/kafka_log
 13 worker/base/config worker/base/config_text
@@ -47,6 +47,7 @@ layers='
 40 worker/assignment worker/batch worker/executor
 41 worker/takeover worker/view
 42 worker/lane
+49 worker/check_group
 50 worker/check worker/resume worker/run
 60 worker/main
 30 producer/campaign

@@ -76,7 +76,7 @@ void assignment_set_state(struct assignment *assignment, struct partition *parti
 
 void assignment_halt(struct assignment *assignment, struct partition *partition, const char *why)
 {
-	char msg[768];
+	char msg[1024];
 
 	assignment_set_state(assignment, partition, PARTITION_HALTED);
 	snprintf(msg, sizeof msg, "%s; this partition waits for: campaign-worker resume --partition %d --from OFFSET|earliest", why,
@@ -109,7 +109,8 @@ size_t assignment_fences(const struct assignment *assignment, struct fence_parti
 		const struct partition *partition = &assignment->partitions[i];
 
 		if (partition->state == PARTITION_RUNNING)
-			partitions[n++] = (struct fence_partition){ partition->id, partition->epoch, partition->start };
+			partitions[n++] = (struct fence_partition){ partition->id, partition->epoch, partition->start,
+								 partition->start };
 	}
 	return n;
 }

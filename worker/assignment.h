@@ -14,7 +14,6 @@
 #include "worker/db/ownership.h"
 #include "worker/kafka/consumer.h"
 
-#define TRANSACTIONAL_ID_SIZE 256
 #define CLUSTER_ID_SIZE 128
 #define PREDECESSORS_MAX 16
 
@@ -60,7 +59,7 @@ void assignment_halt(struct assignment *assignment, struct partition *partition,
 /* Collects the partitions in that state (starts NULL: only counts them); returns how many. */
 size_t assignment_collect(const struct assignment *assignment, enum partition_state state, struct start *starts);
 
-/* Copies the running partitions, their epochs and their first unpublished offsets; returns how many. */
+/* Copies the running partitions, their epochs and their first unpublished offsets, as start and as end; returns how many. */
 size_t assignment_fences(const struct assignment *assignment, struct fence_partition *partitions);
 
 /* Remembers the last owner's transactional.id until offsets are stable: each id once, and not mine. */

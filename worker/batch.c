@@ -198,6 +198,7 @@ static void add_offset(struct batch *batch, const struct batch_source *source, c
 	if (i == batch->offset_count || batch->offsets[i].partition != record->partition)
 		add_partition(batch, i, find_partition(source, record->partition));
 	batch->offsets[i] = (struct batch_offset){ record->partition, record->offset + 1 };
+	batch->fences[i].end_offset = record->offset + 1;
 }
 
 /* The next record; false: there is none, it is for the next batch, or it cannot be decoded now. */

@@ -14,6 +14,7 @@
 static void send(struct executor *executor, size_t first, size_t n, enum execution_end end)
 {
 	wait_begin(executor->wait, false, clock_monotonic_ms());
+	executor->fence.partial = first + n < executor->count;
 	execution_send(executor->execution, &executor->fence, executor->jobs + first, n, end, executor->arena);
 }
 

@@ -8,6 +8,7 @@
 #include "worker/assignment.h"
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
+#include "worker/base/identity.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/batch.h"
@@ -126,11 +127,13 @@ struct lane *lane_new(const struct config *config, const struct operation *opera
 {
 	struct lane *lane = must(calloc(1, sizeof *lane));
 	const struct keep_alive keep_alive = { keep_consumer_alive, get_serial, lane };
+	char role[12];
 
 	lane->config = config;
 	lane->number = number;
 	view_init(&lane->view);
-	snprintf(lane->transactional_id, sizeof lane->transactional_id, "%s.%s.%d", config->group, config->instance, number);
+	snprintf(role, sizeof role, "%d", number);
+	identity_transactional_id(lane->transactional_id, config->group, config->instance, role);
 	lane->arena = arena_new(ARENA_KEEP);
 	prepare_operation(lane, operation);
 	lane->session = make_session(lane);
@@ -140,6 +143,7 @@ struct lane *lane_new(const struct config *config, const struct operation *opera
 	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, config);
 	lane->takeover = (struct takeover){ .config = config, .transactional_id = lane->transactional_id, .session = lane->session,
 					    .wait = &lane->wait, .assignment = &lane->assignment, .arena = lane->arena };
+	identity_former_transactional_id(lane->takeover.former_transactional_id, config->group, config->instance, number);
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_init(&lane->batches[i], (size_t)config->batch);
 	lane->batch = &lane->batches[0];
@@ -391,7 +395,7 @@ static void fill(struct lane *lane, struct batch *batch)
 static bool send_batch(struct lane *lane)
 {
 	struct batch *batch = lane->batch;
-	struct fence fence = { lane->assignment.cluster_id, lane->assignment.topic, batch->fences, 0 };
+	struct fence fence = { .cluster_id = lane->assignment.cluster_id, .topic = lane->assignment.topic, .partitions = batch->fences };
 
 	if (lane->executed && !(may_go_ahead(lane) && is_worth_it(lane)))
 		return false;

@@ -13,39 +13,85 @@ static int resume(const struct position *position, int64_t from, int64_t *start,
 	return -1;
 }
 
-int partition_start(const struct position *position, int64_t confirmed, int64_t resume_from, int64_t *start,
-		    const char **note, char *why, size_t why_size)
+/* Nobody but this group's workers commits offsets of what this database has not executed. */
+static int refuse_foreign_offset(const struct position *position, const struct owned *owned, char *why, size_t why_size)
 {
-	*note = NULL;
-	if (resume_from != RESUME_NONE)
-		return resume(position, resume_from, start, why, why_size);
-	if (confirmed > position->high) {
-		snprintf(why, why_size, "results up to offset %" PRId64 " are published, but the topic ends at %" PRId64
-			 ": it was deleted and created again, or lost records", confirmed, position->high);
+	static const char causes[] = "another consumer committed in this group, or its offsets were set forward, or this database was "
+				     "restored from an older state, or is not the one that the group's offsets belong to";
+
+	if (owned->executed == OFFSET_NONE)
+		snprintf(why, why_size, "the group has committed offset %" PRId64 ", and this database has executed nothing of the partition "
+			 "on this cluster: %s, or the topic was on another cluster", position->committed, causes);
+	else if (owned->executed < position->low || owned->executed > position->high)
+		snprintf(why, why_size, "the group has committed offset %" PRId64 ", and this database has executed the commands up to %" PRId64
+			 ", which the topic does not hold (%" PRId64 " to %" PRId64 "): %s", position->committed, owned->executed,
+			 position->low, position->high, causes);
+	else
+		snprintf(why, why_size, "the group has committed offset %" PRId64 ", and this database has executed the commands up to %" PRId64
+			 ": %s. In this database it is safe to go back: campaign-worker resume --partition %" PRId32 " --from %" PRId64,
+			 position->committed, owned->executed, causes, position->partition, owned->executed);
+	return -1;
+}
+
+static int check_range(const struct position *position, int64_t start, char *why, size_t why_size)
+{
+	if (start > position->high) {
+		snprintf(why, why_size, "the committed offset %" PRId64 " lies beyond the topic's end %" PRId64, start, position->high);
 		return -1;
 	}
-	if (position->committed == OFFSET_NONE && confirmed != OFFSET_NONE) {
-		snprintf(why, why_size, "the group's committed offset is lost (results below %" PRId64 " are published)", confirmed);
-		return -1;
-	}
-	if (position->committed == OFFSET_NONE) {
-		*start = position->low;
-		*note = "never claimed before: starts at its beginning";
-		return 0;
-	}
-	*start = position->committed;
-	if (position->committed < confirmed) {
-		*start = confirmed;
-		*note = "the committed offset was set back: goes on behind what is answered";
-	}
-	if (*start > position->high) {
-		snprintf(why, why_size, "the committed offset %" PRId64 " lies beyond the topic's end %" PRId64, *start, position->high);
-		return -1;
-	}
-	if (*start < position->low) {
+	if (start < position->low) {
 		snprintf(why, why_size, "commands from offset %" PRId64 " up to %" PRId64 " were deleted (retention) before they were read",
-			 *start, position->low);
+			 start, position->low);
 		return -1;
 	}
 	return 0;
+}
+
+static int start_without_offset(const struct position *position, const struct owned *owned, int64_t *start, const char **note,
+				char *why, size_t why_size)
+{
+	if (owned->confirmed != OFFSET_NONE) {
+		snprintf(why, why_size, "the group's committed offset is lost (results below %" PRId64 " are published)", owned->confirmed);
+		return -1;
+	}
+	*start = position->low;
+	*note = "never claimed before: starts at its beginning";
+	return 0;
+}
+
+int partition_start(const struct position *position, const struct owned *owned, int64_t *start, const char **note, char *why,
+		    size_t why_size)
+{
+	*note = NULL;
+	if (owned->resume_from != RESUME_NONE)
+		return resume(position, owned->resume_from, start, why, why_size);
+	if (owned->confirmed > position->high) {
+		snprintf(why, why_size, "results up to offset %" PRId64 " are published, but the topic ends at %" PRId64
+			 ": it was deleted and created again, or lost records", owned->confirmed, position->high);
+		return -1;
+	}
+	if (position->committed == OFFSET_NONE)
+		return start_without_offset(position, owned, start, note, why, why_size);
+	if (owned->executed != EXECUTED_UNKNOWN && position->committed > owned->executed)
+		return refuse_foreign_offset(position, owned, why, why_size);
+	*start = position->committed;
+	if (position->committed < owned->confirmed) {
+		*start = owned->confirmed;
+		*note = "the committed offset was set back: goes on behind what is answered";
+	}
+	return check_range(position, *start, why, why_size);
+}
+
+bool partition_start_is_new(const struct owned *owned, int64_t start)
+{
+	return start > owned->executed; /* so is any where nothing is known */
+}
+
+void partition_describe_refusal(const struct owned *owned, const char *cluster_id, char *why, size_t why_size)
+{
+	if (owned->other_group[0])
+		snprintf(why, why_size, "it belongs to the consumer group %s in this database", owned->other_group);
+	else
+		snprintf(why, why_size, "this database knows its topic and group from the cluster %s, and this is the cluster %s: what was "
+			 "refused there would be judged anew here", owned->moved_from, cluster_id);
 }

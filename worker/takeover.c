@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "worker/base/clock.h"
+#include "worker/base/identity.h"
 #include "worker/base/log.h"
 #include "worker/kafka/publisher.h"
 #include "worker/start.h"
@@ -14,6 +15,7 @@
 #define CHECK_MS 5000
 #define END_TRANSACTION_MS 5000
 #define CLUSTER_ID_MS 1000
+#define WHY_SIZE 768
 
 /* Whether the assignment is still the one that is being taken over. */
 static bool is_current(const struct takeover *takeover)
@@ -34,9 +36,9 @@ static int claim(struct takeover *takeover, struct claim *claims, struct fault *
 		struct partition *partition = &assignment->partitions[i];
 
 		if (claims[i].refused) {
-			char why[512];
+			char why[WHY_SIZE];
 
-			snprintf(why, sizeof why, "it belongs to the consumer group %s in this database", claims[i].other_group);
+			partition_describe_refusal(&claims[i].owned, assignment->cluster_id, why, sizeof why);
 			assignment_halt(assignment, partition, why);
 			continue;
 		}
@@ -48,15 +50,16 @@ static int claim(struct takeover *takeover, struct claim *claims, struct fault *
 	return 0;
 }
 
-/* Whether an owner is known to have left the group. A member's client.id is its transactional.id without the group. */
+/* Whether an owner is known to have left the group. What had our own name in an earlier version is gone: we have its place. */
 static bool is_gone(struct takeover *takeover, const char *transactional_id)
 {
-	size_t prefix = strlen(takeover->config->group) + 1;
+	const char *client_id = identity_client_of(transactional_id, takeover->config->group);
 	struct fault fault;
 	bool found;
 
-	return strlen(transactional_id) > prefix &&
-	       consumer_find_member(takeover->consumer, transactional_id + prefix, &found, MEMBER_MS, &fault) == 0 && !found;
+	if (strcmp(transactional_id, takeover->former_transactional_id) == 0)
+		return true;
+	return client_id && consumer_find_member(takeover->consumer, client_id, &found, MEMBER_MS, &fault) == 0 && !found;
 }
 
 static void end_predecessor(struct takeover *takeover, const char *transactional_id)
@@ -103,8 +106,10 @@ static int fetch_positions(struct takeover *takeover, struct position *positions
 		if (fault->kind != FAULT_RETRY)
 			return -1;
 		log_warn("positions_unknown", fault->msg, "topic", assignment->topic);
-		if (tries == PATIENCE_TRIES)
+		if (tries == PATIENCE_TRIES) {
+			assignment_add_predecessor(assignment, takeover->former_transactional_id, takeover->transactional_id);
 			end_predecessors(takeover, false);
+		}
 		wait_pause(takeover->wait, 100);
 		if (takeover->wait->fault.kind != FAULT_NONE || wait_is_stopping(takeover->wait) || !is_current(takeover))
 			return fault_set(fault, FAULT_RETRY, "the assignment changed while offsets were fetched");
@@ -113,27 +118,69 @@ static int fetch_positions(struct takeover *takeover, struct position *positions
 	return 0;
 }
 
-static void position(struct assignment *assignment, struct partition *partition, const struct position *at,
-		     const struct claim *claimed)
+/* The order is ended, so that it halts the partition once and is not taken up again. */
+static int refuse_order(struct takeover *takeover, struct partition *partition, const struct claim *claimed, const char *what,
+			struct fault *fault)
 {
-	const char *note;
-	char why[512];
+	struct assignment *assignment = takeover->assignment;
+	char who[256], why[WHY_SIZE];
 
-	if (partition_start(at, claimed->confirmed_offset, claimed->resume_from, &partition->start, &note, why, sizeof why) < 0) {
+	wait_begin(takeover->wait, false, clock_monotonic_ms());
+	if (ownership_refuse_order(takeover->session, assignment->cluster_id, assignment->topic, claimed, what, who, sizeof who, fault) < 0)
+		return -1;
+	snprintf(why, sizeof why, "the order to resume%s%s is refused: %.400s", who[0] ? " by " : "", who, what);
+	assignment_halt(assignment, partition, why);
+	return 0;
+}
+
+static int position(struct takeover *takeover, struct partition *partition, const struct position *at, const struct claim *claimed,
+		    struct fault *fault)
+{
+	struct assignment *assignment = takeover->assignment;
+	const char *note;
+	char why[WHY_SIZE];
+
+	if (partition_start(at, &claimed->owned, &partition->start, &note, why, sizeof why) < 0) {
+		if (claimed->owned.resume_from != RESUME_NONE)
+			return refuse_order(takeover, partition, claimed, why, fault);
 		assignment_halt(assignment, partition, why);
-		return;
+		return 0;
 	}
 	if (note)
 		log_info("partition_start", note, "topic", assignment->topic, "partition", LOG_INT(partition->id), "offset",
 			 LOG_INT(partition->start));
 	assignment_set_state(assignment, partition, PARTITION_POSITIONED);
+	return 0;
 }
 
-static void position_all(struct assignment *assignment, const struct position *positions, const struct claim *claims)
+static int position_all(struct takeover *takeover, const struct position *positions, const struct claim *claims, struct fault *fault)
 {
+	struct assignment *assignment = takeover->assignment;
+
 	for (size_t i = 0; i < assignment->count; i++)
-		if (assignment->partitions[i].state == PARTITION_CLAIMED && !positions[i].unknown)
-			position(assignment, &assignment->partitions[i], &positions[i], &claims[i]);
+		if (assignment->partitions[i].state == PARTITION_CLAIMED && !positions[i].unknown &&
+		    position(takeover, &assignment->partitions[i], &positions[i], &claims[i], fault) < 0)
+			return -1;
+	return 0;
+}
+
+/* A start that PostgreSQL does not know would look like a stranger's, if the worker died when the group has it. */
+static int record_starts(struct takeover *takeover, const struct claim *claims, struct fault *fault)
+{
+	struct assignment *assignment = takeover->assignment;
+	struct fence_partition *starts = arena_array(takeover->arena, assignment->count, sizeof *starts);
+	struct fence fence = { .cluster_id = assignment->cluster_id, .topic = assignment->topic, .partitions = starts };
+
+	for (size_t i = 0; i < assignment->count; i++) {
+		const struct partition *partition = &assignment->partitions[i];
+
+		if (partition->state == PARTITION_POSITIONED && partition_start_is_new(&claims[i].owned, partition->start))
+			starts[fence.count++] = (struct fence_partition){ partition->id, partition->epoch, OFFSET_NONE, partition->start };
+	}
+	if (fence.count == 0)
+		return 0;
+	wait_begin(takeover->wait, false, clock_monotonic_ms());
+	return ownership_confirm(takeover->session, &fence, fault);
 }
 
 /* The broker checks that the sender is a member, not that the partition is the sender's. An offset that was fetched before
@@ -153,7 +200,7 @@ static int finish_resumes(struct takeover *takeover, const struct claim *claims,
 	for (size_t i = 0; i < assignment->count; i++) {
 		struct partition *partition = &assignment->partitions[i];
 
-		if (partition->state != PARTITION_POSITIONED || claims[i].resume_from == RESUME_NONE)
+		if (partition->state != PARTITION_POSITIONED || claims[i].owned.resume_from == RESUME_NONE)
 			continue;
 		wait_begin(takeover->wait, false, clock_monotonic_ms());
 		if (ownership_resumed(takeover->session, assignment->cluster_id, assignment->topic, &claims[i], partition->start, fault) < 0)
@@ -203,7 +250,8 @@ int takeover_run(struct takeover *takeover, struct fault *fault)
 	end_predecessors(takeover, true);
 	if (fetch_positions(takeover, positions, fault) < 0)
 		return -1;
-	position_all(assignment, positions, claims);
+	if (position_all(takeover, positions, claims, fault) < 0 || record_starts(takeover, claims, fault) < 0)
+		return -1;
 	positioned = assignment_collect(assignment, PARTITION_POSITIONED, starts);
 	if (check(takeover, starts, positioned, fault) < 0 || finish_resumes(takeover, claims, fault) < 0)
 		return -1;
@@ -216,7 +264,8 @@ static int confirm(struct takeover *takeover, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
 	struct fence_partition *partitions = arena_array(takeover->arena, assignment->count + 1, sizeof *partitions);
-	struct fence fence = { assignment->cluster_id, assignment->topic, partitions, assignment_fences(assignment, partitions) };
+	struct fence fence = { .cluster_id = assignment->cluster_id, .topic = assignment->topic, .partitions = partitions,
+			       .count = assignment_fences(assignment, partitions) };
 
 	assignment->unconfirmed = false;
 	return ownership_confirm(takeover->session, &fence, fault);
@@ -252,18 +301,19 @@ static void start_over(struct takeover *takeover)
 	assignment_drop(takeover->assignment);
 }
 
-/* Looks for orders for running partitions, too: an order for an idle one would wait for its next command. */
+/* Looks for orders for running partitions, too: an order for an idle one would wait for its next command. An order that the
+ * claim found is not new: its partition waits for its leader. */
 static int find_resume_orders(struct takeover *takeover, int64_t now_ms, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
-	int32_t *ids = arena_array(takeover->arena, assignment->count, sizeof *ids);
+	struct fence_partition *partitions = arena_array(takeover->arena, assignment->count, sizeof *partitions);
 	int64_t orders;
 
 	assignment_orders_checked(assignment, now_ms);
 	for (size_t i = 0; i < assignment->count; i++)
-		ids[i] = assignment->partitions[i].id;
+		partitions[i] = (struct fence_partition){ .partition = assignment->partitions[i].id, .epoch = assignment->partitions[i].epoch };
 	wait_begin(takeover->wait, true, now_ms);
-	if (ownership_count_orders(takeover->session, assignment->cluster_id, assignment->topic, ids, assignment->count, &orders,
+	if (ownership_count_orders(takeover->session, assignment->cluster_id, assignment->topic, partitions, assignment->count, &orders,
 				   fault) < 0)
 		return -1;
 	if (orders > 0)

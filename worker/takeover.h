@@ -1,8 +1,8 @@
 /* The takeover brings assigned partitions to RUNNING; maintenance keeps them there (protocol.txt, THE FENCE):
  *
  *   ASSIGNED --claim: epoch + 1, one transaction for all--> CLAIMED --offsets fetched--> POSITIONED
- *   POSITIONED --OffsetCommit in this generation--> RUNNING
- *   any of them --offsets unusable, or owned by another group--> HALTED
+ *   POSITIONED --new starts recorded in PostgreSQL, OffsetCommit in this generation--> RUNNING
+ *   any of them --offsets unusable or not ours, owned by another group, known from another cluster--> HALTED
  */
 #ifndef TAKEOVER_H
 #define TAKEOVER_H
@@ -11,6 +11,7 @@
 #include "worker/base/arena.h"
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
+#include "worker/base/identity.h"
 #include "worker/db/ownership.h"
 #include "worker/kafka/consumer.h"
 #include "worker/wait.h"
@@ -19,6 +20,7 @@
 struct takeover {
 	const struct config *config;
 	const char *transactional_id; /* ours */
+	char former_transactional_id[TRANSACTIONAL_ID_SIZE]; /* ours, of an earlier version */
 	struct consumer *consumer;
 	struct session *session;
 	struct wait *wait;

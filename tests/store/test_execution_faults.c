@@ -65,9 +65,9 @@ static void test_missing_table_or_right_is_waited_for(void **state)
 	run_sql("GRANT SELECT (state) ON campaign_leads TO campaign_worker");
 	reconnect();
 	run_sql("REVOKE UPDATE ON partition_owner FROM campaign_worker");
-	run_sql("REVOKE UPDATE (confirmed_offset) ON partition_owner FROM campaign_worker");
+	run_sql("REVOKE UPDATE (confirmed_offset, executed_offset) ON partition_owner FROM campaign_worker");
 	assert_fails(job, FAULT_WAIT, "42501");
-	run_sql("GRANT UPDATE (confirmed_offset) ON partition_owner TO campaign_worker");
+	run_sql("GRANT UPDATE (confirmed_offset, executed_offset) ON partition_owner TO campaign_worker");
 	run_sql("GRANT UPDATE (group_id, epoch, transactional_id, previous_transactional_id, resume_from, claimed_at) "
 		"ON partition_owner TO campaign_worker");
 	reconnect();

@@ -101,7 +101,8 @@ static void test_check_misses_no_right(void **state)
 		"WHERE c.relnamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole "
 		"AND c.relname <> 'schema_migrations' "
 		"UNION ALL SELECT format('%s ON FUNCTION %s', p.privilege_type, f.oid::regprocedure) FROM pg_proc f, "
-		"aclexplode(f.proacl) p WHERE f.pronamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole");
+		"aclexplode(f.proacl) p WHERE f.pronamespace = 'public'::regnamespace AND p.grantee = 'campaign_worker'::regrole "
+		"AND (f.proname, f.pronargs) <> ('partition_fence', 6)"); /* an earlier version's */
 
 	(void)state;
 	assert_true(PQntuples(granted) > 60);
@@ -186,13 +187,13 @@ static void test_migrations_race(void **state)
 	rewind(out);
 	while (fgets(line, sizeof line, out)) {
 		applied += strcmp(line, "applied 001-campaign-store\n") == 0;
-		applied_last += strcmp(line, "applied 003-campaign-compression\n") == 0;
-		nothing += strcmp(line, "nothing to do: at 003-campaign-compression\n") == 0;
+		applied_last += strcmp(line, "applied 004-executed-offset\n") == 0;
+		nothing += strcmp(line, "nothing to do: at 004-executed-offset\n") == 0;
 	}
 	fclose(out);
 	assert_int_equal(applied, 2);
 	assert_int_equal(applied_last, 2);
-	assert_in_range(nothing, 10, 14); /* a database's three may be applied by three */
+	assert_in_range(nothing, 8, 14); /* a database's four may be applied by four */
 	drop_database(names[0]);
 	drop_database(names[1]);
 }

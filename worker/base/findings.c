@@ -5,7 +5,7 @@
 
 void findings_add(struct findings *findings, bool wrong, const char *fmt, ...)
 {
-	char line[768];
+	char line[1024];
 	va_list ap;
 
 	va_start(ap, fmt);

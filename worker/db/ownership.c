@@ -8,16 +8,20 @@
 #include "worker/sql/sql.h"
 
 const struct statement ownership_statements[] = {
-	{ "fence", "SELECT partition_fence($1::text, $2::text, $3::text, $4::int[], $5::bigint[], $6::bigint[])" },
+	{ "fence", "SELECT partition_fence($1::text, $2::text, $3::text, $4::int[], $5::bigint[], $6::bigint[], "
+		   "$7::bigint[])" },
 	{ "claim", sql_claim },
 	{ "unblock", sql_unblock },
-	{ "owners", "SELECT partition, group_id FROM partition_owner "
-		    "WHERE cluster_id = $1::text AND topic = $2::text AND group_id <> $3::text AND partition = ANY ($4::int[])" },
-	{ "resumed", "UPDATE partition_owner SET resume_from = NULL, confirmed_offset = $6::bigint "
+	{ "owned", sql_owned },
+	{ "resumed", "UPDATE partition_owner SET resume_from = NULL, confirmed_offset = $6::bigint, executed_offset = $6::bigint "
 		     "WHERE cluster_id = $1::text AND topic = $2::text AND group_id = $3::text AND partition = $4::int "
 		     "AND epoch = $5::bigint RETURNING 1" },
-	{ "orders", "SELECT count(*) FROM partition_owner WHERE cluster_id = $1::text AND topic = $2::text "
-		    "AND group_id = $3::text AND partition = ANY ($4::int[]) AND resume_from IS NOT NULL" },
+	/* Each order brings a new epoch. */
+	{ "orders", "SELECT count(*) FROM partition_owner AS o "
+		    "JOIN unnest($4::int[], $5::bigint[]) AS p (partition, epoch) USING (partition) "
+		    "WHERE o.cluster_id = $1::text AND o.topic = $2::text AND o.group_id = $3::text AND o.resume_from IS NOT NULL "
+		    "AND o.epoch <> p.epoch" },
+	{ "refuse_order", sql_refuse_order },
 	{ "order_resume", sql_order_resume },
 	{ NULL, NULL },
 };
@@ -32,29 +36,42 @@ static struct params *owner_params(struct session *session, const char *cluster_
 	return &session->params;
 }
 
-static void read_claims(const struct pg_result *rows, const struct pg_result *others, struct claim *claims, size_t n)
+static void copy_text(char *copy, size_t size, const struct pg_result *rows, int row, int column)
+{
+	const char *text = rows_text(rows, row, column, NULL);
+
+	snprintf(copy, size, "%s", text ? text : "");
+}
+
+static void read_owned(const struct pg_result *rows, struct claim *claims, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct claim *claim = &claims[i];
+		struct owned *owned = &claim->owned;
 
-		*claim = (struct claim){ .partition = claim->partition, .refused = true, .confirmed_offset = OFFSET_NONE,
-					 .resume_from = RESUME_NONE };
+		*claim = (struct claim){ .partition = claim->partition };
 		for (int row = 0; row < rows_count(rows); row++) {
-			const char *previous = rows_text(rows, row, 4, NULL);
-
 			if (rows_int4(rows, row, 0) != claim->partition)
 				continue;
-			claim->refused = false;
-			claim->epoch = rows_int8(rows, row, 1);
-			claim->confirmed_offset = rows_int8(rows, row, 2);
-			claim->resume_from = rows_is_null(rows, row, 3) ? RESUME_NONE : rows_int8(rows, row, 3);
-			snprintf(claim->previous_transactional_id, sizeof claim->previous_transactional_id, "%s",
-				 previous ? previous : "");
+			copy_text(owned->other_group, sizeof owned->other_group, rows, row, 1);
+			copy_text(owned->moved_from, sizeof owned->moved_from, rows, row, 2);
+			owned->confirmed = rows_int8(rows, row, 3);
+			owned->executed = rows_int8(rows, row, 4);
+			owned->resume_from = rows_int8(rows, row, 5);
+			copy_text(claim->transactional_id, TRANSACTIONAL_ID_SIZE, rows, row, 6);
 		}
-		for (int row = 0; row < rows_count(others); row++)
-			if (rows_int4(others, row, 0) == claim->partition)
-				snprintf(claim->other_group, sizeof claim->other_group, "%s", rows_text(others, row, 1, NULL));
+		claim->refused = owned->other_group[0] || owned->moved_from[0];
 	}
+}
+
+static void read_epochs(const struct pg_result *rows, struct claim *claims, size_t n)
+{
+	for (int row = 0; row < rows_count(rows); row++)
+		for (size_t i = 0; i < n; i++)
+			if (rows_int4(rows, row, 0) == claims[i].partition) {
+				claims[i].epoch = rows_int8(rows, row, 1);
+				copy_text(claims[i].previous_transactional_id, TRANSACTIONAL_ID_SIZE, rows, row, 2);
+			}
 }
 
 static void add_partitions(struct params *params, const struct claim *claims, size_t n)
@@ -62,6 +79,18 @@ static void add_partitions(struct params *params, const struct claim *claims, si
 	params_array_begin(params, PARAM_INT4);
 	for (size_t i = 0; i < n; i++)
 		params_array_int4(params, claims[i].partition);
+	params_array_end(params);
+}
+
+static void add_epochs(struct params *params, const struct fence_partition *partitions, size_t n)
+{
+	params_array_begin(params, PARAM_INT4);
+	for (size_t i = 0; i < n; i++)
+		params_array_int4(params, partitions[i].partition);
+	params_array_end(params);
+	params_array_begin(params, PARAM_INT8);
+	for (size_t i = 0; i < n; i++)
+		params_array_int8(params, partitions[i].epoch);
 	params_array_end(params);
 }
 
@@ -77,7 +106,7 @@ static int send_claim(struct session *session, const char *cluster_id, const cha
 		return -1;
 	params = owner_params(session, cluster_id, topic);
 	add_partitions(params, claims, n);
-	if (connection_send(session->connection, "owners", NULL, params, fault) < 0)
+	if (connection_send(session->connection, "owned", NULL, params, fault) < 0)
 		return -1;
 	return connection_send(session->connection, NULL, "COMMIT", NULL, fault);
 }
@@ -101,7 +130,7 @@ static void unblock_claim(struct session *session, const char *cluster_id, const
 int ownership_claim(struct session *session, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
 		    struct fault *fault)
 {
-	struct pg_result *rows = NULL, *others = NULL;
+	struct pg_result *rows = NULL, *owned = NULL;
 	int done = -1;
 
 	if (!connection_is_open(session->connection))
@@ -109,7 +138,7 @@ int ownership_claim(struct session *session, const char *cluster_id, const char 
 	failpoint("claim-before");
 	if (send_claim(session, cluster_id, topic, claims, n, fault) < 0 || connection_sync(session->connection, -1, fault) < 0 ||
 	    connection_receive(session->connection, NULL, fault) < 0 || connection_receive(session->connection, &rows, fault) < 0 ||
-	    connection_receive(session->connection, &others, fault) < 0) {
+	    connection_receive(session->connection, &owned, fault) < 0) {
 		bool locked = strcmp(fault->sqlstate, "55P03") == 0;
 
 		if (locked)
@@ -127,12 +156,33 @@ int ownership_claim(struct session *session, const char *cluster_id, const char 
 	if (session_confirm_commit(session, fault) < 0)
 		goto out;
 	failpoint("claim-after");
-	read_claims(rows, others, claims, n);
+	read_owned(owned, claims, n);
+	read_epochs(rows, claims, n);
 	done = 0;
 out:
 	rows_free(rows);
-	rows_free(others);
+	rows_free(owned);
 	return done;
+}
+
+int ownership_look(struct session *session, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
+		   struct fault *fault)
+{
+	struct pg_result *rows;
+
+	if (!connection_is_open(session->connection))
+		return session_not_connected(fault);
+	add_partitions(owner_params(session, cluster_id, topic), claims, n);
+	if (session_run_one(session, "owned", &rows, fault) < 0)
+		return -1;
+	read_owned(rows, claims, n);
+	rows_free(rows);
+	return 0;
+}
+
+static int owned_by_somebody_else(const char *topic, int32_t partition, struct fault *fault)
+{
+	return fault_set(fault, FAULT_FENCED, "partition %d of topic %s is owned by somebody else", partition, topic);
 }
 
 int ownership_resumed(struct session *session, const char *cluster_id, const char *topic, const struct claim *claim, int64_t offset,
@@ -151,23 +201,38 @@ int ownership_resumed(struct session *session, const char *cluster_id, const cha
 		return -1;
 	rows = rows_count(result);
 	rows_free(result);
-	if (rows == 0)
-		return fault_set(fault, FAULT_FENCED, "partition %d of topic %s is owned by somebody else", claim->partition, topic);
-	return 0;
+	return rows > 0 ? 0 : owned_by_somebody_else(topic, claim->partition, fault);
 }
 
-int ownership_count_orders(struct session *session, const char *cluster_id, const char *topic, const int32_t *partitions, size_t n,
-			   int64_t *orders, struct fault *fault)
+int ownership_refuse_order(struct session *session, const char *cluster_id, const char *topic, const struct claim *claim,
+			   const char *why, char *who, size_t who_size, struct fault *fault)
 {
 	struct params *params = owner_params(session, cluster_id, topic);
+	struct pg_result *result;
+	int rows;
+
+	if (!connection_is_open(session->connection))
+		return session_not_connected(fault);
+	params_add_int4(params, claim->partition);
+	params_add_int8(params, claim->epoch);
+	params_add_text(params, why);
+	if (session_run_one(session, "refuse_order", &result, fault) < 0)
+		return -1;
+	rows = rows_count(result);
+	if (rows > 0)
+		copy_text(who, who_size, result, 0, 0);
+	rows_free(result);
+	return rows > 0 ? 0 : owned_by_somebody_else(topic, claim->partition, fault);
+}
+
+int ownership_count_orders(struct session *session, const char *cluster_id, const char *topic,
+			   const struct fence_partition *partitions, size_t n, int64_t *orders, struct fault *fault)
+{
 	struct pg_result *result;
 
 	if (!connection_is_open(session->connection))
 		return session_not_connected(fault);
-	params_array_begin(params, PARAM_INT4);
-	for (size_t i = 0; i < n; i++)
-		params_array_int4(params, partitions[i]);
-	params_array_end(params);
+	add_epochs(owner_params(session, cluster_id, topic), partitions, n);
 	if (session_run_one(session, "orders", &result, fault) < 0)
 		return -1;
 	*orders = rows_int8(result, 0, 0);
@@ -198,21 +263,26 @@ int ownership_order_resume(struct session *session, const char *cluster_id, cons
 
 /* ---- the fence ---- */
 
+static void add_offset(struct params *params, int64_t offset)
+{
+	if (offset == OFFSET_NONE)
+		params_array_null(params);
+	else
+		params_array_int8(params, offset);
+}
+
 void ownership_add_fence(struct session *session, const struct fence *fence)
 {
 	struct params *params = owner_params(session, fence->cluster_id, fence->topic);
 
-	params_array_begin(params, PARAM_INT4);
+	add_epochs(params, fence->partitions, fence->count);
+	params_array_begin(params, PARAM_INT8);
 	for (size_t i = 0; i < fence->count; i++)
-		params_array_int4(params, fence->partitions[i].partition);
+		add_offset(params, fence->partitions[i].start_offset);
 	params_array_end(params);
 	params_array_begin(params, PARAM_INT8);
 	for (size_t i = 0; i < fence->count; i++)
-		params_array_int8(params, fence->partitions[i].epoch);
-	params_array_end(params);
-	params_array_begin(params, PARAM_INT8);
-	for (size_t i = 0; i < fence->count; i++)
-		params_array_int8(params, fence->partitions[i].start_offset);
+		add_offset(params, fence->partial ? OFFSET_NONE : fence->partitions[i].end_offset);
 	params_array_end(params);
 }
 

@@ -10,16 +10,23 @@
 static const struct right rights[] = {
 	{ "SELECT", "schema_migrations", "version" },
 	{ "SELECT", "partition_owner", "cluster_id, topic, partition, group_id, epoch, transactional_id, "
-		    "previous_transactional_id, confirmed_offset, resume_from" },
-	{ "INSERT", "partition_owner", "cluster_id, topic, partition, group_id, epoch, transactional_id, resume_from" },
+		    "previous_transactional_id, confirmed_offset, executed_offset, resume_from, claimed_at" },
+	{ "INSERT", "partition_owner", "cluster_id, topic, partition, group_id, epoch, transactional_id, resume_from, "
+		    "executed_offset" },
 	{ "UPDATE", "partition_owner", "group_id, epoch, transactional_id, previous_transactional_id, confirmed_offset, "
-		    "resume_from, claimed_at" },
+		    "executed_offset, resume_from, claimed_at" },
 	{ "INSERT", "partition_resumes", "cluster_id, topic, partition, group_id, previous_group_id, "
 		    "previous_confirmed_offset, resume_from, ordered_by" },
+	{ "SELECT", "partition_resumes", "id, cluster_id, topic, partition, ordered_by, ordered_at" },
+	{ "UPDATE", "partition_resumes", "refused_at, refused_because" },
 	{ NULL, NULL, NULL },
 };
 
-static const char *const functions[] = { "partition_fence(text, text, text, integer[], bigint[], bigint[])", NULL };
+static const char *const functions[] = {
+	"partition_fence(text, text, text, integer[], bigint[], bigint[], bigint[])",
+	"partition_moved_from(text, text, text, integer)",
+	NULL,
+};
 
 struct report {
 	struct connection *connection;

@@ -9,6 +9,7 @@
 
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
+#include "worker/base/identity.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/kafka/group.h"
@@ -159,11 +160,12 @@ static int make_consumer(struct consumer *consumer, const struct config *config,
 	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_CONSUMER, fault);
 	rd_kafka_topic_partition_list_t *topics;
 	rd_kafka_resp_err_t err;
-	char client_id[128];
+	char client_id[CLIENT_ID_SIZE], role[12];
 
 	if (conf == NULL)
 		return -1;
-	snprintf(client_id, sizeof client_id, "%.100s.%d", config->instance, lane);
+	snprintf(role, sizeof role, "%d", lane);
+	identity_client_id(client_id, config->instance, role);
 	if (kafka_conf_set(conf, "client.id", client_id, fault) < 0 || kafka_conf_set(conf, "group.id", config->group, fault) < 0 ||
 	    inflight_install(conf, &consumer->inflight, fault) < 0) {
 		rd_kafka_conf_destroy(conf);

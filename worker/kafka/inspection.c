@@ -1,5 +1,6 @@
 #include "worker/kafka/inspection.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,6 +78,22 @@ int inspection_ends(struct inspection *inspection, struct position *positions, s
 		if (positions[i].unknown)
 			return fault_set(fault, FAULT_WAIT, "the leader of partition %d does not answer", (int)positions[i].partition);
 	return 0;
+}
+
+int inspection_cluster_id(struct inspection *inspection, char *id, size_t size, int timeout_ms, struct fault *fault)
+{
+	char *found = rd_kafka_clusterid(inspection->rk, timeout_ms);
+
+	if (found == NULL)
+		return fault_set(fault, FAULT_WAIT, "no Kafka broker tells the cluster's id");
+	snprintf(id, size, "%s", found);
+	rd_kafka_mem_free(inspection->rk, found);
+	return 0;
+}
+
+int inspection_members(struct inspection *inspection, struct group_member **members, size_t *n, int timeout_ms, struct fault *fault)
+{
+	return group_list_members(inspection->rk, inspection->config->group, members, n, timeout_ms, fault);
 }
 
 int inspection_begin_transactions(const struct config *config, const char *transactional_id, int timeout_ms, struct fault *fault)

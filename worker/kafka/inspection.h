@@ -7,6 +7,7 @@
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 #include "worker/base/offsets.h"
+#include "worker/kafka/group.h" /* struct group_member */
 
 struct inspection;
 
@@ -22,6 +23,11 @@ int inspection_committed(struct inspection *inspection, struct position *positio
 			 struct fault *fault) MUST_CHECK;
 /* Sets low and high. FAULT_WAIT: a partition's leader did not answer. */
 int inspection_ends(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault) MUST_CHECK;
+
+/* Copies the cluster's id. FAULT_WAIT: no answer. */
+int inspection_cluster_id(struct inspection *inspection, char *id, size_t size, int timeout_ms, struct fault *fault) MUST_CHECK;
+/* *members: to be freed. Faults as group_list_members. */
+int inspection_members(struct inspection *inspection, struct group_member **members, size_t *n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
 /* Initialises a producer of that transactional.id, which ends a transaction that an earlier one left pending. FAULT_WAIT: it
  * cannot be initialised within timeout_ms. */
