@@ -1,5 +1,7 @@
 #include "schemas/command.h"
 
+#include <string.h>
+
 #include "schemas/digest.h"
 #include "schemas/id.h"
 
@@ -25,4 +27,39 @@ int command_check(const struct contract *contract, struct command_head *command,
 		return -1;
 	digest_fields(contract->command, command, command->digest);
 	return 0;
+}
+
+static void copy_text(const char **text, struct arena *arena)
+{
+	if (*text)
+		*text = arena_strndup(arena, *text, strlen(*text));
+}
+
+static void copy_texts(const char ***texts, size_t count, struct arena *arena)
+{
+	const char **copy = arena_array(arena, count, sizeof *copy);
+
+	for (size_t i = 0; i < count; i++) {
+		copy[i] = (*texts)[i];
+		copy_text(&copy[i], arena);
+	}
+	*texts = copy;
+}
+
+struct command_head *command_copy(const struct contract *contract, const struct command_head *command, struct arena *arena)
+{
+	const struct record_type *type = contract->command;
+	char *copy = arena_alloc(arena, type->size);
+
+	memcpy(copy, command, type->size);
+	for (size_t i = 0; i < type->count; i++) {
+		const struct field *field = &type->fields[i];
+		void *at = copy + field->offset;
+
+		if (field->type == FIELD_TEXT)
+			copy_text(at, arena);
+		else if (field->type == FIELD_TEXTS && !field_is_null(field, copy))
+			copy_texts(at, *(const size_t *)(const void *)(copy + field->companion), arena);
+	}
+	return (struct command_head *)(void *)copy;
 }

@@ -26,4 +26,7 @@
 int command_check(const struct contract *contract, struct command_head *command, struct arena *arena,
 		  const char **details) MUST_CHECK;
 
+/* A copy of the command with all it refers to, in the arena. */
+struct command_head *command_copy(const struct contract *contract, const struct command_head *command, struct arena *arena);
+
 #endif

@@ -20,6 +20,7 @@ struct record {
 	int32_t partition;
 	int64_t offset;
 	int64_t timestamp_ms; /* -1: the record has none */
+	bool stamped_by_broker; /* LogAppendTime; otherwise the time is the publisher's word */
 	const void *key;      /* NULL: a null key */
 	size_t key_size;
 	const void *value;    /* NULL: a tombstone */
@@ -32,7 +33,10 @@ struct record {
 struct job {
 	struct record record;
 	struct command_head *command; /* the operation's struct, which begins with it (arena); set before anything else is */
-	bool executable;       /* passed rules 0 and 1: the store judges it */
+	bool executable;       /* passed rules 0 and 1, and is no copy: the store judges it */
+	/* The record before it that holds the same command, and gives it its outcome; NULL: it has an outcome of its own. */
+	struct job *copy_of;
+	bool shared; /* executable, and a copy of another timestamp takes its outcome: it must not be refused by a rate limit */
 	bool answerable;       /* a traceId could be read: result is published */
 	bool dead_letter;      /* the record goes to the dead-letter topic as well */
 	const struct reason *reason; /* NULL: accepted */

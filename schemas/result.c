@@ -55,6 +55,22 @@ void result_accept(struct command_result *result, const struct contract *contrac
 	result->draft_existed = draft_existed;
 }
 
+void result_share(struct command_result *result, const struct command_result *first)
+{
+	result->success = first->success;
+	result->data = first->data;
+	result->error_code = first->error_code;
+	result->error_message = first->error_message;
+	result->error_details = first->error_details;
+	result->http_status = first->http_status;
+	result->reason = first->reason;
+	result->retryable = first->retryable;
+	result->has_retry_after = first->has_retry_after;
+	result->retry_after_s = first->retry_after_s;
+	result->draft_existed = first->success;
+	result->processed_at_ms = first->processed_at_ms;
+}
+
 const char *result_id(const struct command_result *result, const struct contract *contract)
 {
 	if (result->data == NULL)

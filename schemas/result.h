@@ -35,6 +35,8 @@ void result_describe(struct command_result *result, const struct contract *contr
 void result_refuse(struct command_result *result, const struct reason *reason, const char *details);
 /* Turns result into the success with that data (borrowed). */
 void result_accept(struct command_result *result, const struct contract *contract, const void *data, bool draft_existed);
+/* Gives result the outcome of another record of the same command; a success is there already. Text and data are borrowed. */
+void result_share(struct command_result *result, const struct command_result *first);
 /* The id of what a success wrote; NULL for a refusal. */
 const char *result_id(const struct command_result *result, const struct contract *contract);
 

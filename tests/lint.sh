@@ -35,17 +35,17 @@ layers='
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
 30 worker/sql/sql
-31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
+31 worker/operation worker/start worker/breaker worker/setbacks worker/parking worker/sizing worker/wait worker/control worker/copies worker/suspect worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/duplicate worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
-31 worker/db/params worker/db/rows
+31 worker/db/params worker/db/rows worker/db/diagnosis
 32 worker/db/connection worker/db/binding
 33 worker/db/guarantees worker/db/migrate
 34 worker/db/session
-35 worker/db/ownership worker/db/rights
+35 worker/db/ownership worker/db/rights worker/db/blockers
 36 worker/db/execution
 40 worker/assignment worker/batch worker/executor
-41 worker/takeover worker/view
+41 worker/takeover worker/view worker/lockwait
 42 worker/lane
 49 worker/check_group
 50 worker/check worker/resume worker/run
@@ -86,7 +86,7 @@ schemas/ worker/([^b]|b[^a]|base[^/])|producer/
 worker/base/ worker/([^b]|b[^a]|base[^/])|producer/|schemas/
 worker/kafka/ worker/(db|sql)/|worker/[a-z_]*\.h
 worker/db/ worker/kafka/|worker/[a-z_]*\.h
-worker/(wait|operation|duplicate|start|breaker|setbacks|sizing)\. worker/(kafka|db)/
+worker/(wait|operation|duplicate|start|breaker|setbacks|parking|sizing)\. worker/(kafka|db)/
 worker/(assignment|batch|executor)\. worker/(assignment|batch|executor|takeover|view|lane)\.h
 producer/ worker/([^b]|b[^a]|base[^/])
 '
@@ -112,7 +112,7 @@ verdict 'modules build on lower ones only' "$(includes_upward)"
 verdict 'rooms side by side do not include each other' "$(strangers)"
 verdict 'librdkafka is included by worker/kafka and the producer'"'"'s client' "$(includes_of 'librdkafka/.*' worker/kafka/*.c \
 	producer/connection.c producer/publishing.c producer/subscription.c)"
-verdict 'libpq is included by worker/db/connection.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/rows.c)"
+verdict 'libpq is included by worker/db/connection.c, diagnosis.c and rows.c' "$(includes_of 'libpq-fe\.h|postgresql/.*' worker/db/connection.c worker/db/diagnosis.c worker/db/rows.c)"
 verdict 'avro-c is included by the codec' "$(includes_of 'avro\.h|avro/.*' schemas/writer_schema.c schemas/decode.c schemas/encode.c schemas/guard.c)"
 verdict 'jansson is included by the schemas' "$(includes_of 'jansson\.h' schemas/json.c schemas/fingerprint.c)"
 verdict 'libcrypto is included by those who hash' "$(includes_of 'openssl/.*' schemas/digest.c schemas/dead_letter.c producer/texts.c)"

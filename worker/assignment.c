@@ -142,7 +142,7 @@ static void plan_leaderless_retry(struct assignment *assignment, int64_t now_ms)
 	assignment->leaderless_at_ms = any ? now_ms + pause_ms : 0;
 }
 
-static void plan_confirm(struct assignment *assignment, int64_t now_ms)
+void assignment_confirm_later(struct assignment *assignment, int64_t now_ms)
 {
 	if (assignment->unconfirmed)
 		return;
@@ -158,7 +158,7 @@ void assignment_started(struct assignment *assignment, int64_t now_ms)
 	assignment_recommitted(assignment, now_ms);
 	assignment_orders_checked(assignment, now_ms);
 	plan_leaderless_retry(assignment, now_ms);
-	plan_confirm(assignment, now_ms);
+	assignment_confirm_later(assignment, now_ms);
 }
 
 void assignment_advance(struct assignment *assignment, int32_t id, int64_t next, int64_t now_ms)
@@ -167,7 +167,7 @@ void assignment_advance(struct assignment *assignment, int32_t id, int64_t next,
 
 	if (partition)
 		partition->start = next;
-	plan_confirm(assignment, now_ms);
+	assignment_confirm_later(assignment, now_ms);
 }
 
 void assignment_recommitted(struct assignment *assignment, int64_t now_ms)

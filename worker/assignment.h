@@ -69,6 +69,7 @@ void assignment_add_predecessor(struct assignment *assignment, const char *trans
 void assignment_started(struct assignment *assignment, int64_t now_ms);
 /* Results of the partition below next are published. */
 void assignment_advance(struct assignment *assignment, int32_t partition, int64_t next, int64_t now_ms);
+void assignment_confirm_later(struct assignment *assignment, int64_t now_ms);
 void assignment_recommitted(struct assignment *assignment, int64_t now_ms);
 void assignment_orders_checked(struct assignment *assignment, int64_t now_ms);
 

@@ -46,6 +46,7 @@ void batch_clear(struct batch *batch)
 {
 	arena_reset(batch->arena);
 	batch->count = batch->bytes = batch->offset_count = 0;
+	batch->only = CONSUMER_ALL;
 	batch->fault.kind = FAULT_NONE;
 }
 
@@ -139,18 +140,37 @@ static uint32_t hash_text(uint32_t hash, const char *text)
 	return hash;
 }
 
-/* Adds a job's (account group, trace); false if the batch has it already. */
+/* Whether two records of a trace hold the same command. Those of another partition do not count: what holds up a partition
+ * must not hold up the answers of others. */
+static bool is_copy(const struct job *job, const struct job *first)
+{
+	const struct command_head *a = job->command, *b = first->command;
+
+	return job->record.partition == first->record.partition && memcmp(a->digest, b->digest, sizeof a->digest) == 0 &&
+	       a->has_expiry == b->has_expiry && (!a->has_expiry || a->expires_at_ms == b->expires_at_ms);
+}
+
+static bool add_copy(struct job *job, struct job *first)
+{
+	if (!is_copy(job, first))
+		return false;
+	job->copy_of = first;
+	job->executable = false;
+	return true;
+}
+
+/* Adds a job's (account group, trace), or marks the job as a copy; false if the batch has another command of that trace. */
 static bool add_trace(struct batch *batch, size_t index)
 {
 	const struct command_head *command = batch->jobs[index].command;
 	size_t mask = batch->trace_slots - 1, slot = hash_text(hash_text(2166136261u, command->account_group_id), command->trace_id);
 
 	for (slot &= mask; batch->traces[slot]; slot = (slot + 1) & mask) {
-		const struct command_head *other = batch->jobs[batch->traces[slot] - 1].command;
+		struct job *first = &batch->jobs[batch->traces[slot] - 1];
 
-		if (strcmp(other->trace_id, command->trace_id) == 0 &&
-		    strcmp(other->account_group_id, command->account_group_id) == 0)
-			return false;
+		if (strcmp(first->command->trace_id, command->trace_id) == 0 &&
+		    strcmp(first->command->account_group_id, command->account_group_id) == 0)
+			return add_copy(&batch->jobs[index], first);
 	}
 	batch->traces[slot] = (uint32_t)index + 1;
 	return true;

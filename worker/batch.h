@@ -18,6 +18,7 @@ struct batch {
 	struct job *jobs;
 	struct job **order;  /* pointers to jobs, for the executor */
 	size_t count, bytes;
+	int32_t only;        /* the partition that it is filled from alone; CONSUMER_ALL: no single one */
 	struct batch_offset *offsets;    /* of each partition that occurs, ascending */
 	struct fence_partition *fences;
 	size_t offset_count;

@@ -19,7 +19,7 @@ static const struct right rights[] = {
 	{ NULL, NULL, NULL },
 };
 
-static const char *const functions[] = { "raise_lost_race()", "rate_limit_tat(bigint, bigint, bigint, bigint)", NULL };
+static const char *const functions[] = { "raise_lost_race()", "raise_shared_limit()", "rate_limit_tat(bigint, bigint, bigint, bigint)", NULL };
 
 static int audience_leads_max(const struct config *config)
 {

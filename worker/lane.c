@@ -17,6 +17,7 @@
 #include "worker/executor.h"
 #include "worker/kafka/consumer.h"
 #include "worker/kafka/publisher.h"
+#include "worker/lockwait.h"
 #include "worker/setbacks.h"
 #include "worker/takeover.h"
 #include "worker/wait.h"
@@ -62,6 +63,7 @@ struct lane {
 	struct batch *batch;    /* filled, or executed by PostgreSQL while the other one is filled */
 	struct batch *executed; /* committed in PostgreSQL, to be published; NULL: there is none */
 
+	struct lockwait lockwait;
 	struct setbacks setbacks;
 	struct view view;
 };
@@ -110,7 +112,8 @@ static struct session *make_session(struct lane *lane)
 		.application = application,
 		.group = config->group,
 		.transactional_id = lane->transactional_id,
-		.lock_timeout_ms = config->lock_timeout_ms,
+		.claim_timeout_ms = config->lock_timeout_ms,
+		.lock_timeout_ms = config->lock_timeout_ms < LOCKWAIT_MS ? config->lock_timeout_ms : LOCKWAIT_MS,
 		.statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = config->lock_timeout_ms,
 		.connect_timeout_ms = CONNECT_MS,
@@ -140,12 +143,13 @@ struct lane *lane_new(const struct config *config, const struct operation *opera
 	lane->execution = execution_new(lane->session, &lane->execution_settings);
 	wait_init(&lane->wait, stop, number, &keep_alive);
 	assignment_init(&lane->assignment, config->commands, config->group);
-	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, config);
+	executor_init(&lane->executor, lane->execution, &lane->wait, &lane->statistics, lane->contract, config);
+	lockwait_init(&lane->lockwait, config, lane->session, &lane->wait);
 	lane->takeover = (struct takeover){ .config = config, .transactional_id = lane->transactional_id, .session = lane->session,
 					    .wait = &lane->wait, .assignment = &lane->assignment, .arena = lane->arena };
 	identity_former_transactional_id(lane->takeover.former_transactional_id, config->group, config->instance, number);
 	for (size_t i = 0; i < BATCHES; i++)
-		batch_init(&lane->batches[i], (size_t)config->batch);
+		batch_init(&lane->batches[i], (size_t)config->batch + EXECUTOR_OTHERS);
 	lane->batch = &lane->batches[0];
 	lane->codec = codec_new(lane->contract, config->schemas, NULL, fault);
 	if (lane->codec)
@@ -160,6 +164,8 @@ void lane_free(struct lane *lane)
 		return;
 	consumer_free(lane->consumer, 0);
 	publisher_free(lane->publisher);
+	executor_destroy(&lane->executor);
+	lockwait_destroy(&lane->lockwait);
 	execution_free(lane->execution);
 	session_free(lane->session);
 	codec_free(lane->codec);
@@ -385,11 +391,12 @@ static void fill(struct lane *lane, struct batch *batch)
 		.contract = lane->contract,
 		.partitions = partitions,
 		.partition_count = assignment_fences(&lane->assignment, partitions),
-		.count_max = lane->executor.sizing.limit,
+		.count_max = lockwait_choose(&lane->lockwait, lane->consumer, batch, executor_batch_limit(&lane->executor)),
 		.bytes_max = (size_t)lane->config->batch_bytes,
 	};
 
 	batch_fill(batch, &source);
+	lockwait_filled(&lane->lockwait, lane->consumer, batch);
 }
 
 static bool send_batch(struct lane *lane)
@@ -405,7 +412,9 @@ static bool send_batch(struct lane *lane)
 		return false;
 	failpoint("poll");
 	fence.count = batch->offset_count;
+	lane->executor.answers_locked = lockwait_is_over(&lane->lockwait, batch);
 	executor_send(&lane->executor, &fence, batch->order, batch->count, batch->arena);
+	lockwait_sent(&lane->lockwait, batch);
 	return true;
 }
 
@@ -427,6 +436,19 @@ static void wait_for_schema(struct lane *lane, const struct batch *batch)
 	wait_pause(&lane->wait, SCHEMA_PAUSE_MS);
 }
 
+/* The batch met locked rows, and was rolled back: its records wait again, with those that are decoded behind it. */
+static int put_back(struct lane *lane, struct fault *fault)
+{
+	const struct fault met = *fault;
+
+	if (check_assignment(lane, fault) < 0)
+		return -1;
+	lockwait_met(&lane->lockwait, lane->consumer, lane->batch, lane->executor.sizing.limit, &met);
+	for (size_t i = 0; i < BATCHES; i++)
+		batch_clear(&lane->batches[i]);
+	return 0;
+}
+
 /* While PostgreSQL executes a batch, the one behind it is decoded and, if that is worth it, Kafka commits the one before it.
  * Nothing else is done before the batch's outcome is known (protocol.txt, one batch ahead). A transaction whose answer is
  * larger than the sockets hold keeps its COMMIT, and its locks, waiting until the answer is received. */
@@ -446,8 +468,11 @@ static int run_batches(struct lane *lane, struct fault *fault)
 		return -1;
 	if (!sent)
 		return takeover_maintain(&lane->takeover, clock_monotonic_ms(), fault);
-	if (fill_ahead(lane, other, fault) < 0 || executor_receive(&lane->executor, fault) < 0)
+	if (fill_ahead(lane, other, fault) < 0)
 		return -1;
+	if (executor_receive(&lane->executor, fault) < 0)
+		return executor_met_lock(fault) ? put_back(lane, fault) : -1;
+	lockwait_passed(&lane->lockwait, lane->consumer, batch);
 	statistics_observe(&lane->statistics, HISTOGRAM_EXECUTE, clock_monotonic_us() - begun_us);
 	lane->executed = batch;
 	lane->batch = other;

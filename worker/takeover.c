@@ -271,6 +271,18 @@ static int confirm(struct takeover *takeover, struct fault *fault)
 	return ownership_confirm(takeover->session, &fence, fault);
 }
 
+/* A row of partition_owner that somebody has locked: the next batch confirms, or the next call. */
+static int confirm_or_later(struct takeover *takeover, int64_t now_ms, struct fault *fault)
+{
+	if (confirm(takeover, fault) == 0)
+		return 0;
+	if (fault->kind != FAULT_RETRY)
+		return -1;
+	log_warn("not_confirmed", fault->msg, "lane", LOG_INT(takeover->wait->lane));
+	assignment_confirm_later(takeover->assignment, now_ms);
+	return 0;
+}
+
 void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms)
 {
 	int64_t now_ms = clock_monotonic_ms();
@@ -355,7 +367,7 @@ int takeover_maintain(struct takeover *takeover, int64_t now_ms, struct fault *f
 		return halt_unreadable(takeover, id, unreadable, now_ms, fault);
 	if (assignment_confirm_is_due(assignment, now_ms)) {
 		wait_begin(takeover->wait, true, now_ms);
-		if (confirm(takeover, fault) < 0)
+		if (confirm_or_later(takeover, now_ms, fault) < 0)
 			return -1;
 		if (!is_current(takeover)) /* it may change while PostgreSQL is waited for */
 			return 0;

@@ -7,7 +7,7 @@ counts are the ratios: the figures themselves are this machine's.
 
 Environment:
   LONG=1       longer, with rates of load, sweeps over batches, leads, audiences and data, and a backlog of a million commands
-  ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors rates batches leads partitions skew rows
+  ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors copies rates batches leads partitions skew rows
                memory other
   OTHER=PATH   another build of campaign-worker, for the measurement `other`: both in turns
   SEED=N       of the commands [1]
@@ -98,11 +98,11 @@ class Bench:
         return figures
 
     def end_to_end(self, name, count, commands=None, workers=1, lanes=1, batch=None, database="bench", flawless=True,
-                   partitions=rigs.PARTITIONS, shared_out=False, far=False, program=None):
+                   partitions=rigs.PARTITIONS, shared_out=False, far=False, program=None, times=1):
         """Workers that meet a backlog, from their start to its end; shared_out: started before, and each lane has its share of
         the partitions; far: behind a longer way to the servers."""
         env = {"CAMPAIGN_BATCH": str(batch)} if batch else {}
-        with self.rig.commands(count, **(commands or {})) as path, self.rig.run(name, database, partitions, far) as run:
+        with self.rig.commands(count, **{"times": times, **(commands or {})}) as path, self.rig.run(name, database, partitions, far) as run:
             def start():
                 return [run.worker("w%d" % i, lanes=lanes, env=env, program=program) for i in range(workers)]
 
@@ -111,7 +111,7 @@ class Bench:
                 for worker in started:
                     worker.wait_for_log("running", count=lanes, running=partitions // (workers * lanes))
                 start = rigs.held(started)
-            figures = self.rig.drain(run, path, count, start, flawless)
+            figures = self.rig.drain(run, path, count, start, flawless, times)
             for worker in [process for process in run.processes if isinstance(process, harness.Worker)]:
                 check(worker.stop() == 0, "the worker ended badly:\n%s", harness.tail(worker.log_path))
             return {**figures, "lanes": lanes, "workers": workers}
@@ -247,6 +247,17 @@ class Bench:
     def errors(self):
         self.keep("16 % errors", self.end_to_end("errors", self.count(self.size["sweep"]), {"errors": 16}, flawless=False))
 
+    def copies(self):
+        """Commands that a publisher repeats, beside distinct ones in turns: each twice in a row, and one over and over."""
+        count = self.count(self.size["sweep"])
+        count -= count % 2
+        rounds = {"distinct": [], "each twice": [], "one over and over": []}
+        for _ in range(self.size["rounds"]):
+            for name, times in zip(rounds, (1, 2, count)):
+                rounds[name].append(self.end_to_end("copies", count, times=times))
+        for name, measured in rounds.items():
+            self.keep(name, {**median(measured), "rounds": measured})
+
     def batches(self):
         for batch, share in (1, 0.05), (50, 0.5), (200, 1), (500, 1), (1000, 1):
             self.keep("batch %d" % batch, self.end_to_end("batch", self.count(self.size["sweep"] * share), batch=batch))
@@ -327,6 +338,9 @@ class Bench:
             add("throughput / the other build's", rounds(this, other, lambda f: f["per_s"]), least=0.97)
             add("worker CPU a command / the other build's", rounds(this, other, lambda f: f["cpu_us"]["worker"]), most=1.03)
             add("p50%s / the other build's" % at, get(this + at)["p50_ms"] / get(other + at)["p50_ms"], most=1.03)
+        if get("each twice"):
+            add("throughput, each command twice / distinct", rounds("each twice", "distinct", lambda f: f["per_s"]), least=0.5)
+            add("one command over and over: results a second", get("one over and over")["per_s"], least=1000)
         for mode in PEERS:
             theirs, ours = "peer, " + mode, "beside peer, " + mode
             if get(theirs):
@@ -382,7 +396,7 @@ def print_targets(targets):
         print("%-58s %10.3g %3s %6g  %s" % (t["what"], t["value"], t["sign"], t["limit"], t["verdict"]))
 
 
-SHORT_NAMES = ["throughput", "latency", "peer", "lanes", "workers", "errors"]
+SHORT_NAMES = ["throughput", "latency", "peer", "lanes", "workers", "errors", "copies"]
 LONG_NAMES = SHORT_NAMES + ["rates", "batches", "leads", "partitions", "skew", "rows", "memory"]
 ASKED_FOR = ["other"]  # by ONLY alone
 

@@ -354,7 +354,7 @@ static void check_options(const struct generator *generator)
 
 int bench_make(int argc, char **argv)
 {
-	long long count = bench_number(argc, argv, "count", NULL);
+	long long count = bench_number(argc, argv, "count", NULL), times = bench_number(argc, argv, "times", "1");
 	struct generator generator = {
 		.groups = (unsigned)bench_number(argc, argv, "groups", "1000"),
 		.skew = bench_number(argc, argv, "skew", "0"),
@@ -372,12 +372,14 @@ int bench_make(int argc, char **argv)
 	if (strcmp(bench_option(argc, argv, "leads", generator.big ? "all" : "25"), "all") != 0)
 		generator.leads = (size_t)bench_number(argc, argv, "leads", "25");
 	check_options(&generator);
+	if (times == 0)
+		bench_die("times: how often each command stands in a row, at least 1");
 	for (long long n = 0; n < count; n++) {
 		struct duplicate_command command;
 		const void *value;
 		size_t size;
 
-		make_command(&generator, (uint64_t)n, arena, &command);
+		make_command(&generator, (uint64_t)(n / times), arena, &command);
 		if (codec_encode_command(codec, &command.head, arena, &value, &size, &fault) < 0)
 			bench_die("command %lld: %s", n, fault.msg);
 		write_record(&command, value, size);

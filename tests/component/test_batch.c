@@ -1,4 +1,4 @@
-/* What ends a batch: a record whose schema cannot be told now. */
+/* What ends a batch: a record whose schema cannot be told now, another command of a trace. What does not: a copy. */
 #include "component.h"
 
 #include "schemas/command.h"
@@ -120,6 +120,61 @@ static void test_ends_before_what_cannot_be_decoded_now(void **state)
 	codec_free(codec);
 }
 
+static void produce_named(struct codec *codec, const char *trace, const char *name, int64_t expires_at_ms)
+{
+	struct duplicate_command command = { .head = { .trace_id = trace, .account_group_id = "group", .has_expiry = expires_at_ms > 0,
+						       .expires_at_ms = expires_at_ms },
+					     .campaign_id = "c", .audience_id = "a", .name = name };
+	struct fault fault;
+	const void *value;
+	size_t size;
+
+	if (codec_encode_command(codec, &command.head, arena, &value, &size, &fault) < 0)
+		fail_msg("%s", fault.msg);
+	produce(value, size);
+}
+
+static void test_copies_do_not_end_it(void **state)
+{
+	struct fault fault;
+	struct codec *codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
+	struct fence_partition running = { .partition = 0, .epoch = 1 };
+	const struct batch_source source = { .consumer = consumer, .codec = codec, .contract = &duplicate_contract,
+					     .partitions = &running, .partition_count = 1, .count_max = 10, .bytes_max = 100000 };
+	struct batch batch;
+
+	(void)state;
+	batch_init(&batch, 10);
+	batch_resize(&batch, 1);
+	produce_named(codec, "one", NULL, 0);
+	produce_named(codec, "two", NULL, 0);
+	produce_named(codec, "one", NULL, 0);
+	produce_named(codec, "one", NULL, 0);
+	produce_named(codec, "one", NULL, 9); /* another deadline */
+	produce_named(codec, "one", NULL, 9);
+	produce_named(codec, "one", "named", 9); /* another digest */
+	poll_until_waiting(7);
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, 4);
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(batch.jobs[i].executable, i < 2);
+		assert_ptr_equal(batch.jobs[i].copy_of, i < 2 ? NULL : &batch.jobs[0]);
+		assert_true(batch.jobs[i].answerable);
+	}
+	batch_clear(&batch);
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, 2);
+	assert_true(batch.jobs[0].executable);
+	assert_ptr_equal(batch.jobs[1].copy_of, &batch.jobs[0]);
+	batch_clear(&batch);
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, 1);
+	assert_true(batch.jobs[0].executable);
+	consumer_release_all(consumer);
+	batch_destroy(&batch);
+	codec_free(codec);
+}
+
 static int set_up(void **state)
 {
 	struct fault fault;
@@ -151,6 +206,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ends_before_what_cannot_be_decoded_now),
+		cmocka_unit_test(test_copies_do_not_end_it),
 	};
 
 	return cmocka_run_group_tests_name("batch", tests, set_up, tear_down);

@@ -1,12 +1,13 @@
 -- The parameters and columns that worker/db/binding.h has: $5 trace, $6 account group, $7 campaign, $8 note, $9 force,
--- $10 days to keep, $11 key digest, $12 expiry in ms. $4 is how long a note may be. No ids are needed.
+-- $10 days to keep, $11 key digest, $12 expiry in ms, $13 whether copies take its outcome, which never hangs on a record's
+-- timestamp here. $4 is how long a note may be. No ids are needed.
 WITH clock AS MATERIALIZED (
 	SELECT date_trunc('milliseconds', clock_timestamp()) AS now
 ), command AS (
 	SELECT c.*, clock.now
 	FROM clock CROSS JOIN unnest($1::text[], $2::bytea[], $3::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-			$9::boolean[], $10::integer[], $11::bytea[], $12::bigint[])
-		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, campaign, note, force, keep_days, key, expires_ms, ord)
+			$9::boolean[], $10::integer[], $11::bytea[], $12::bigint[], $13::boolean[])
+		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, campaign, note, force, keep_days, key, expires_ms, shared, ord)
 ), judged AS MATERIALIZED (
 	SELECT c.*, k.public_id, p.id AS prior_id, s.status, a.archived_at,
 		CASE

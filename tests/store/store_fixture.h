@@ -187,6 +187,7 @@ static inline struct session_settings settings_of(const char *group)
 		.statements = statements,
 		.group = group,
 		.transactional_id = "group.instance.0",
+		.claim_timeout_ms = 400,
 		.lock_timeout_ms = 400,
 		.statement_timeout_ms = 20000,
 		.idle_in_transaction_ms = 2000,
@@ -327,7 +328,7 @@ struct spec {
 	const char *trace, *group, *campaign, *audience, *name, *key;
 	const char *leads; /* separated by blanks */
 	int64_t stamp_ms, expires_ms; /* 0: none */
-	bool no_key;
+	bool no_key, publishers_stamp; /* the stamp is of type CreateTime */
 };
 
 static inline void digest_key(const char *key, uint8_t digest[CAMPAIGN_DIGEST_BYTES])
@@ -375,6 +376,7 @@ static inline struct job *make_command(struct spec spec)
 	if (command_check(&duplicate_contract, &command->head, fx.arena, &details) < 0)
 		fail_msg("%s", details);
 	job->record.timestamp_ms = spec.stamp_ms ? spec.stamp_ms : -1;
+	job->record.stamped_by_broker = !spec.publishers_stamp;
 	job->executable = true;
 	job->command = &command->head;
 	result_describe(&job->result, &duplicate_contract, &command->head);

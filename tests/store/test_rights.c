@@ -161,6 +161,7 @@ static pid_t spawn_migrator(const char *conninfo, FILE *out)
 
 static void test_migrations_race(void **state)
 {
+	const char *last = migrations[migration_count - 1].name;
 	char names[2][64], line[512];
 	FILE *out = tmpfile();
 	int applied = 0, applied_last = 0, nothing = 0;
@@ -187,13 +188,13 @@ static void test_migrations_race(void **state)
 	rewind(out);
 	while (fgets(line, sizeof line, out)) {
 		applied += strcmp(line, "applied 001-campaign-store\n") == 0;
-		applied_last += strcmp(line, "applied 004-executed-offset\n") == 0;
-		nothing += strcmp(line, "nothing to do: at 004-executed-offset\n") == 0;
+		applied_last += strcmp(line, arena_printf(fx.arena, "applied %s\n", last)) == 0;
+		nothing += strcmp(line, arena_printf(fx.arena, "nothing to do: at %s\n", last)) == 0;
 	}
 	fclose(out);
 	assert_int_equal(applied, 2);
 	assert_int_equal(applied_last, 2);
-	assert_in_range(nothing, 8, 14); /* a database's four may be applied by four */
+	assert_in_range(nothing, 16 - 2 * migration_count, 14); /* each of a database's may be applied by another one */
 	drop_database(names[0]);
 	drop_database(names[1]);
 }

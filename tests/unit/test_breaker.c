@@ -157,6 +157,98 @@ static void test_a_drop_restores_the_row(void **state)
 	assert_true(breaker_failed(&breaker, "23514"));
 }
 
+static void test_trips_at_once(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 5);
+	assert_false(breaker_failed(&breaker, "22003"));
+	breaker_trip(&breaker, "42501");
+	assert_true(breaker.open);
+	assert_string_equal(breaker.cause, "42501");
+	breaker_dropped(&breaker);
+	assert_true(breaker.open);
+	breaker_probed(&breaker, true);
+	breaker_trip(&breaker, "42501"); /* a probe had passed, and now others fail */
+	assert_true(breaker.open);
+	assert_true(breaker_failed(&breaker, "42501"));
+}
+
+/* Nobody to compare it with: it waits, over all the drops that this takes, and is answered in the end; a schema's fault waits
+ * longer. */
+static void test_alone(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 5);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 1000), 20000);
+	breaker_dropped(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 11000), 10000);
+	breaker_dropped(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "42501", 11000), 290000);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 20999), 1);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 21000), 0);
+	assert_false(breaker.open);
+	assert_int_equal(breaker.run, 1);
+	breaker_dropped(&breaker); /* not published: it comes again, and has waited already */
+	assert_int_equal(breaker.run, 0);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 22000), 0);
+	assert_false(breaker.open);
+	breaker_published(&breaker);
+	assert_int_equal(breaker.run, 1);
+}
+
+static void test_a_second_one_alone_opens_it(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 5);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 1), 20000);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 20001), 0);
+	breaker_published(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "22003", 30000), 20000); /* another cause */
+	breaker_dropped(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 30000), 0);
+	assert_true(breaker.open);
+}
+
+/* What passed in between, or was compared, ends the row of those alone; so does a published batch without a failure. */
+static void test_others_end_being_alone(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 5);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 1), 20000);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 20001), 0);
+	breaker_published(&breaker);
+	breaker_succeeded(&breaker);
+	breaker_published(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 30000), 20000);
+	assert_false(breaker_failed(&breaker, "XX000"));
+	breaker_published(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 60000), 20000);
+	breaker_published(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 90000), 20000);
+}
+
+/* A limit of 1 never lets a failure pass that is not compared; a probe that has passed is the comparison. */
+static void test_alone_with_a_limit_of_one(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 1);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 1), 0);
+	assert_true(breaker.open);
+	breaker_probed(&breaker, true);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 2), 0);
+	assert_false(breaker.open);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +261,11 @@ int main(void)
 		cmocka_unit_test(test_a_passed_probe_lets_the_batch_through),
 		cmocka_unit_test(test_a_written_draft_closes_it),
 		cmocka_unit_test(test_a_drop_restores_the_row),
+		cmocka_unit_test(test_trips_at_once),
+		cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_a_second_one_alone_opens_it),
+		cmocka_unit_test(test_others_end_being_alone),
+		cmocka_unit_test(test_alone_with_a_limit_of_one),
 	};
 
 	return cmocka_run_group_tests_name("breaker", tests, NULL, NULL);

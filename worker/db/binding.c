@@ -107,12 +107,16 @@ void binding_add_commands(struct params *params, const struct contract *contract
 	params_array_end(params);
 	params_array_begin(params, PARAM_INT8);
 	for (size_t i = 0; i < n; i++)
-		params_array_int8(params, jobs[i]->record.timestamp_ms);
+		params_array_int8(params, jobs[i]->record.stamped_by_broker ? jobs[i]->record.timestamp_ms : -1);
 	params_array_end(params);
 	params_add_int4(params, limit);
 	for (size_t i = 0; i < contract->command->count; i++)
 		if (contract->command->fields[i].parameter)
 			add_field(params, jobs, n, &contract->command->fields[i]);
+	params_array_begin(params, PARAM_BOOL);
+	for (size_t i = 0; i < n; i++)
+		params_array_bool(params, jobs[i]->shared);
+	params_array_end(params);
 }
 
 /* ---- rows ---- */

@@ -2,7 +2,10 @@
  *
  * The statement that executes gets an element a command in each array: $1 text[] new ids, $2 bytea[] the commands' digests,
  * $3 bigint[] the records' timestamps (-1: none); $4 int the operation's limit; then, from $5, an array for each field of the
- * command's table that is a parameter, in the table's order (schemas/field.h has the types; texts are joined by commas).
+ * command's table that is a parameter, in the table's order (schemas/field.h has the types; texts are joined by commas);
+ * last, boolean[]: whether copies of the command take its outcome, whose records have other timestamps. If the statement would
+ * refuse such a command for a reason that hangs on its timestamp (rate_limited), it raises SQLSTATE CD003 instead
+ * (raise_shared_limit()): nothing may stand, and the copies are executed apart.
  * It answers a row a command:
  *
  *   1 integer      the command's place in the arrays, from 1

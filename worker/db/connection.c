@@ -9,6 +9,7 @@
 
 #include "worker/base/clock.h"
 #include "worker/base/must.h"
+#include "worker/db/diagnosis.h"
 
 #define BINARY 1
 #define HOSTS_MAX 16
@@ -58,36 +59,6 @@ static int lose(struct connection *connection, struct fault *fault)
 	return fault_set(fault, FAULT_WAIT, "the connection to PostgreSQL was lost");
 }
 
-/* Whether the server's sentence for such an error quotes the data that caused it. */
-static bool quotes_data(const char *sqlstate)
-{
-	return strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 || strncmp(sqlstate, "54", 2) == 0 ||
-	       strcmp(sqlstate, "P0001") == 0;
-}
-
-static void describe(const PGresult *result, const char *sqlstate, struct fault *fault)
-{
-	static const struct {
-		int field;
-		const char *label;
-	} names[] = { { PG_DIAG_CONSTRAINT_NAME, "constraint" }, { PG_DIAG_TABLE_NAME, "table" }, { PG_DIAG_COLUMN_NAME, "column" } };
-	const char *sentence = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	char text[256] = "";
-
-	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-		const char *name = PQresultErrorField(result, names[i].field);
-		size_t used = strlen(text);
-
-		if (name)
-			snprintf(text + used, sizeof text - used, " %s %s", names[i].label, name);
-	}
-	if (quotes_data(sqlstate))
-		fault_set(fault, FAULT_WAIT, "PostgreSQL error %s%s%s", sqlstate, text[0] ? " at" : "", text);
-	else
-		fault_set(fault, FAULT_WAIT, "PostgreSQL error %s: %s", sqlstate, sentence ? sentence : "");
-	strcpy(fault->sqlstate, sqlstate);
-}
-
 /* Makes a fault of an error result, of a statement or of a lost connection, and frees it. */
 static int fail(struct connection *connection, PGresult *result, struct fault *fault)
 {
@@ -98,7 +69,7 @@ static int fail(struct connection *connection, PGresult *result, struct fault *f
 		PQclear(result);
 		return lose(connection, fault);
 	}
-	describe(result, sqlstate, fault);
+	diagnosis_describe(result, sqlstate, fault);
 	if (severity && strcmp(severity, "ERROR") != 0)
 		connection_close(connection);
 	PQclear(result);
@@ -319,6 +290,11 @@ int connection_connect(struct connection *connection, const char *database, cons
 	if (try_hosts(connection, database, application, timeout_ms, fault) < 0)
 		return -1;
 	return PQsetnonblocking(connection->conn, 1) == 0 ? 0 : lose(connection, fault);
+}
+
+int connection_backend_pid(const struct connection *connection)
+{
+	return PQbackendPID(connection->conn);
 }
 
 int connection_server_version(const struct connection *connection)

@@ -1,12 +1,12 @@
-/* A non-blocking PostgreSQL connection. Only this module and rows.c include libpq. It knows nothing of campaigns.
+/* A non-blocking PostgreSQL connection. Only this module, rows.c and diagnosis.c include libpq. It knows nothing of campaigns.
  *
  * Statements are sent one after the other and answered in that order (libpq's pipeline mode): any number of connection_send,
  * later one connection_receive for each, then connection_finish. All values are binary. Nothing is printed.
  *
  * A failure is FAULT_WAIT, or FAULT_STOP if the waiter ended the wait. fault->sqlstate is set if the server answered with an
  * error. A connection that was lost, or that was left in the middle of an operation, is closed: connection_is_open() is
- * false, and the statements that were sent may or may not have been executed. fault->msg never shows a parameter: for errors
- * that quote data (classes 22, 23 and 54, P0001) it names constraint, table and column instead of the server's sentence. */
+ * false, and the statements that were sent may or may not have been executed. fault->msg never shows a parameter
+ * (worker/db/diagnosis.h). */
 #ifndef CONNECTION_H
 #define CONNECTION_H
 
@@ -34,6 +34,7 @@ void connection_close(struct connection *connection);
  * neither a conninfo nor a URI. */
 int connection_connect(struct connection *connection, const char *database, const char *application, int timeout_ms,
 		       struct fault *fault) MUST_CHECK;
+int connection_backend_pid(const struct connection *connection); /* 0: not connected */
 int connection_server_version(const struct connection *connection); /* 150020: 15.20 */
 
 /* Runs statements without parameters (simple protocol, outside a pipeline); their rows, if any, are dropped. */

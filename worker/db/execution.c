@@ -24,6 +24,7 @@ struct execution {
 	bool sent;        /* all of it */
 	bool received;    /* all answers */
 	bool failed;
+	bool lost;        /* the connection, while the last batch was executed */
 	struct fault fault;
 	struct pg_result *results[STAGES];
 };
@@ -60,7 +61,12 @@ void execution_free(struct execution *execution)
 /* Forgets the batch. */
 static void reset(struct execution *execution)
 {
-	*execution = (struct execution){ .session = execution->session, .settings = execution->settings };
+	*execution = (struct execution){ .session = execution->session, .settings = execution->settings, .lost = execution->lost };
+}
+
+bool execution_is_locked(const struct fault *fault)
+{
+	return strcmp(fault->sqlstate, "55P03") == 0;
 }
 
 enum fault_kind execution_classify(const char *sqlstate)
@@ -71,17 +77,23 @@ enum fault_kind execution_classify(const char *sqlstate)
 	} kinds[] = {
 		{ OWNERSHIP_FENCED, FAULT_FENCED }, /* partition_fence() */
 		{ "CD002", FAULT_RETRY },           /* raise_lost_race() */
+		{ EXECUTION_SHARED_LIMIT, FAULT_RETRY },
 		{ "55P03", FAULT_RETRY },           /* lock_not_available */
 		{ "57014", FAULT_RETRY },           /* query_canceled: a timeout */
 		{ "40003", FAULT_WAIT },            /* statement_completion_unknown */
 		{ "40", FAULT_RETRY },              /* deadlock, serialization */
-		{ "22", FAULT_REJECT }, { "23", FAULT_REJECT }, { "54", FAULT_REJECT }, { "P0001", FAULT_REJECT },
+		{ "25006", FAULT_WAIT },            /* read_only_sql_transaction */
+		{ "53400", FAULT_REJECT },          /* configuration_limit_exceeded: one statement's, of its temporary files */
+		{ "53", FAULT_WAIT },               /* disk, memory, connections */
+		{ "57P0", FAULT_WAIT },             /* shutting down, starting up */
 	};
 
-	for (size_t i = 0; sqlstate && i < sizeof kinds / sizeof kinds[0]; i++)
+	if (sqlstate == NULL || strlen(sqlstate) != 5)
+		return FAULT_WAIT;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
 		if (strncmp(sqlstate, kinds[i].prefix, strlen(kinds[i].prefix)) == 0)
 			return kinds[i].kind;
-	return FAULT_WAIT;
+	return FAULT_REJECT;
 }
 
 /* ---- the transaction ---- */
@@ -174,17 +186,14 @@ static int send_stages(struct execution *execution, struct fault *fault)
 	return stepwise ? receive_stages(execution, STAGE_END, fault) : 0;
 }
 
-/* An error is the commands' own only where their statement or the commit raised it; until the fence has passed, and when
- * the connection is gone, it is never theirs. */
+/* Until the fence has passed, and when the connection is gone, an error is never the commands' own. */
 static void classify_stage(const struct execution *execution, struct fault *fault)
 {
 	enum fault_kind kind = execution_classify(fault->sqlstate);
 
 	if (fault->kind != FAULT_WAIT || !connection_is_open(execution->session->connection))
 		return;
-	if (execution->stage <= STAGE_FENCE && kind != FAULT_FENCED)
-		kind = FAULT_WAIT;
-	if (execution->stage == STAGE_LOCK && kind == FAULT_REJECT)
+	if (execution->stage <= STAGE_FENCE && kind != FAULT_FENCED && !execution_is_locked(fault))
 		kind = FAULT_WAIT;
 	fault->kind = kind;
 }
@@ -206,6 +215,7 @@ void execution_send(struct execution *execution, const struct fence *fence, stru
 	struct session *session = execution->session;
 
 	reset(execution);
+	execution->lost = false;
 	execution->fence = fence;
 	execution->end = end;
 	execution->jobs = arena_array(arena, n, sizeof(struct job *));
@@ -224,6 +234,7 @@ static int fail_execution(struct execution *execution, struct fault *fault)
 	struct session *session = execution->session;
 
 	classify_stage(execution, fault);
+	execution->lost = execution->sent && fault->kind == FAULT_WAIT && !connection_is_open(session->connection);
 	if (execution->sent && execution->end != EXECUTION_ROLLBACK && !connection_is_open(session->connection))
 		session_log_doubt("the connection broke before a COMMIT was answered");
 	return session_give_up(session, fault);
@@ -249,6 +260,16 @@ int execution_receive(struct execution *execution, struct job **jobs, size_t n, 
 		rows_free(execution->results[stage]);
 	reset(execution);
 	return done;
+}
+
+bool execution_was_lost(const struct execution *execution)
+{
+	return execution->lost;
+}
+
+void execution_disconnect(struct execution *execution)
+{
+	connection_close(execution->session->connection);
 }
 
 int execution_find_written(struct execution *execution, const struct job *job, bool *found, struct fault *fault)

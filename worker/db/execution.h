@@ -1,8 +1,10 @@
 /* A batch's transaction: fence, lock what the operation wants locked, judge and write everything in one statement, end.
  *
- * Faults: FAULT_RETRY lock timeout, deadlock, serialization failure, statement timeout, a lost race for a traceId: nothing
- * written. FAULT_REJECT classes 22, 23, 54 and P0001 from the statement or the commit: nothing written. FAULT_FENCED our
- * epoch is gone. FAULT_WAIT everything else (worker/db/session.h). */
+ * Faults. FAULT_RETRY: lock timeout, deadlock, serialization failure, statement timeout, a lost race for a traceId, a refusal
+ * that copies cannot share: nothing was written. FAULT_REJECT: whatever else the statements or the commit raised, while the
+ * connection lives: nothing was written; whose fault it is, an experiment tells (worker/breaker.h). FAULT_FENCED: our epoch is
+ * gone. FAULT_WAIT: no statement's own fault: what the fence raised, a disk or server that is full, read-only or shutting
+ * down, an outcome that is not known, a lost connection (worker/db/session.h). */
 #ifndef EXECUTION_H
 #define EXECUTION_H
 
@@ -33,6 +35,8 @@ void execution_statements(const struct execution_settings *settings, struct stat
 struct execution *execution_new(struct session *session, const struct execution_settings *settings); /* session is borrowed */
 void execution_free(struct execution *execution);         /* accepts NULL */
 
+#define EXECUTION_SHARED_LIMIT "CD003" /* raise_shared_limit() */
+
 enum execution_end {
 	EXECUTION_COMMIT,
 	EXECUTION_COMMIT_UNLOCKED, /* without the locks first: only commands that are charged wait for them */
@@ -53,9 +57,17 @@ void execution_send(struct execution *execution, const struct fence *fence, stru
 int execution_receive(struct execution *execution, struct job **jobs, size_t n, struct arena *arena,
 		      struct fault *fault) MUST_CHECK;
 
+/* Whether execution_receive failed last because the connection was lost: the server closed it, or cannot be reached. */
+bool execution_was_lost(const struct execution *execution);
+/* Closes the connection: the next one finds what has changed in the schema. */
+void execution_disconnect(struct execution *execution);
+
 /* Whether this very command's work is there, also where it was undone since. Waits for no row's lock. Every failure
  * is a FAULT_WAIT. */
 int execution_find_written(struct execution *execution, const struct job *job, bool *found, struct fault *fault) MUST_CHECK;
+
+/* Whether that fault is a lock that was not given in time (lock_not_available). */
+bool execution_is_locked(const struct fault *fault);
 
 /* Which kind an SQLSTATE is when the statement raised it. Exposed for its test. */
 enum fault_kind execution_classify(const char *sqlstate);

@@ -98,10 +98,13 @@ static int send_claim(struct session *session, const char *cluster_id, const cha
 		      struct fault *fault)
 {
 	struct params *params = owner_params(session, cluster_id, topic);
+	char patience[64];
 
 	params_add_text(params, session->settings.transactional_id);
 	add_partitions(params, claims, n);
+	snprintf(patience, sizeof patience, "SET LOCAL lock_timeout = %d", session->settings.claim_timeout_ms);
 	if (connection_send(session->connection, NULL, "BEGIN ISOLATION LEVEL READ COMMITTED", NULL, fault) < 0 ||
+	    connection_send(session->connection, NULL, patience, NULL, fault) < 0 ||
 	    connection_send(session->connection, "claim", NULL, params, fault) < 0)
 		return -1;
 	params = owner_params(session, cluster_id, topic);
@@ -137,8 +140,8 @@ int ownership_claim(struct session *session, const char *cluster_id, const char 
 		return session_not_connected(fault);
 	failpoint("claim-before");
 	if (send_claim(session, cluster_id, topic, claims, n, fault) < 0 || connection_sync(session->connection, -1, fault) < 0 ||
-	    connection_receive(session->connection, NULL, fault) < 0 || connection_receive(session->connection, &rows, fault) < 0 ||
-	    connection_receive(session->connection, &owned, fault) < 0) {
+	    connection_receive(session->connection, NULL, fault) < 0 || connection_receive(session->connection, NULL, fault) < 0 ||
+	    connection_receive(session->connection, &rows, fault) < 0 || connection_receive(session->connection, &owned, fault) < 0) {
 		bool locked = strcmp(fault->sqlstate, "55P03") == 0;
 
 		if (locked)

@@ -154,5 +154,7 @@ int session_run_one(struct session *session, const char *prepared, struct pg_res
 		return 0;
 	rows_free(*rows);
 	*rows = NULL;
+	if (strcmp(fault->sqlstate, "55P03") == 0) /* lock_not_available */
+		fault->kind = FAULT_RETRY;
 	return session_give_up(session, fault);
 }

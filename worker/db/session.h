@@ -24,6 +24,7 @@ struct session_settings {
 	const char *application;    /* application_name, shown in pg_stat_activity */
 	const char *group;          /* consumer group */
 	const char *transactional_id; /* written into the owner row: the next owner may have to end our transaction */
+	int claim_timeout_ms;       /* lock_timeout of a claim, which waits for the batches of others; 0: none */
 	int lock_timeout_ms, statement_timeout_ms, idle_in_transaction_ms, connect_timeout_ms;
 	const struct statement *const *statements; /* the tables to prepare, ended by NULL; NULL: none */
 };

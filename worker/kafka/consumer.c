@@ -18,9 +18,13 @@
 #include "worker/kafka/positions.h"
 #include "worker/kafka/queue.h"
 
+#define WAITING_MIN 9 /* so many records may wait, however small batches are: who fails alone is compared with others */
+#define HELD_SHARE 32 /* a held partition keeps that part of the queue's room */
+
 struct running {
 	int32_t partition;
 	int64_t next; /* offset after the last record that entered the queue */
+	bool held;    /* not fetched */
 	char unreadable[256]; /* why the next records cannot be read; empty: they can */
 };
 
@@ -80,14 +84,17 @@ static int replace(struct consumer *consumer, const struct running *running, siz
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
 	rd_kafka_resp_err_t err;
+	bool fetching;
 
 	for (size_t i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, consumer->topic, running[i].partition)->offset = running[i].next;
+		if (!running[i].held)
+			rd_kafka_topic_partition_list_add(list, consumer->topic, running[i].partition)->offset = running[i].next;
 	err = rd_kafka_assign(consumer->rk, list);
+	fetching = list->cnt > 0;
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err)
 		return finish(consumer, fault, "cannot assign %zu partitions of %s: %s", n, consumer->topic, rd_kafka_err2str(err));
-	consumer->fetching = n > 0;
+	consumer->fetching = fetching;
 	return 0;
 }
 
@@ -193,7 +200,7 @@ struct consumer *consumer_new(const struct config *config, int lane, struct faul
 
 	consumer->topic = must(strdup(config->commands));
 	consumer->group = must(strdup(config->group));
-	queue_init(&consumer->queue, (size_t)config->batch, (size_t)config->batch_bytes);
+	queue_init(&consumer->queue, (size_t)(config->batch > WAITING_MIN ? config->batch : WAITING_MIN), (size_t)config->batch_bytes);
 	if (make_consumer(consumer, config, lane, fault) < 0) {
 		consumer_free(consumer, 0);
 		return NULL;
@@ -278,7 +285,7 @@ static void take_error(struct consumer *consumer, const rd_kafka_message_t *mess
 {
 	struct running *running = find_running(consumer, message->partition);
 
-	if (running && running->unreadable[0])
+	if (running && (running->held || running->unreadable[0]))
 		return;
 	handle_error(consumer, message->err, rd_kafka_message_errstr(message), message->partition);
 	if (running && message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
@@ -298,7 +305,7 @@ static void take_message(struct consumer *consumer, rd_kafka_message_t *message)
 	}
 	running = find_running(consumer, message->partition);
 	/* Records that were fetched before the last start are dropped, too. */
-	if (running == NULL || message->offset < running->next || running->unreadable[0]) {
+	if (running == NULL || running->held || message->offset < running->next || running->unreadable[0]) {
 		rd_kafka_message_destroy(message);
 		return;
 	}
@@ -449,6 +456,64 @@ int consumer_resume(struct consumer *consumer, struct fault *fault)
 		return 0;
 	consumer->paused = false;
 	return assign(consumer, consumer->running, consumer->running_count, fault);
+}
+
+/* Fetches what is to be fetched now; a paused consumer does so when it is resumed. */
+static int fetch_again(struct consumer *consumer, struct fault *fault)
+{
+	return consumer->paused ? 0 : assign(consumer, consumer->running, consumer->running_count, fault);
+}
+
+void consumer_put_back(struct consumer *consumer)
+{
+	queue_put_back(&consumer->queue);
+}
+
+void consumer_select(struct consumer *consumer, int32_t partition)
+{
+	consumer->queue.only = partition == CONSUMER_ALL ? QUEUE_ALL : partition;
+}
+
+void consumer_set_aside(struct consumer *consumer, int32_t partition)
+{
+	queue_set_aside(&consumer->queue, partition, true);
+}
+
+int consumer_hold(struct consumer *consumer, int32_t partition, struct fault *fault)
+{
+	struct running *running = find_running(consumer, partition);
+	int64_t dropped;
+
+	if (running == NULL || running->held)
+		return 0;
+	dropped = queue_cut(&consumer->queue, partition, consumer->queue.room / HELD_SHARE + 1);
+	if (dropped >= 0) {
+		running->next = dropped;
+		running->unreadable[0] = '\0'; /* it is found again */
+	}
+	running->held = true;
+	return fetch_again(consumer, fault);
+}
+
+bool consumer_holds(const struct consumer *consumer, int32_t partition)
+{
+	return queue_holds(&consumer->queue, partition);
+}
+
+bool consumer_has_aside(const struct consumer *consumer)
+{
+	return consumer->queue.aside_count > 0;
+}
+
+int consumer_readmit(struct consumer *consumer, int32_t partition, struct fault *fault)
+{
+	struct running *running = find_running(consumer, partition);
+
+	queue_set_aside(&consumer->queue, partition, false);
+	if (running == NULL || !running->held)
+		return 0;
+	running->held = false;
+	return fetch_again(consumer, fault);
 }
 
 bool consumer_peek(struct consumer *consumer, struct arena *arena, struct record *record)

@@ -73,6 +73,19 @@ size_t consumer_waiting(const struct consumer *consumer); /* records that are re
 void consumer_release(struct consumer *consumer, size_t n);
 void consumer_release_all(struct consumer *consumer);
 
+/* Records that a batch had taken wait again, in their order. */
+void consumer_put_back(struct consumer *consumer);
+/* consumer_peek gives out records of that partition alone; CONSUMER_ALL: of those that are not set aside. */
+#define CONSUMER_ALL (-1)
+void consumer_select(struct consumer *consumer, int32_t partition);
+/* A partition that is set aside does not count as waiting and takes no room. Held, it is not fetched either, and all but its first
+ * few waiting records are dropped; they are fetched again once it is readmitted. A start forgets all of this. */
+void consumer_set_aside(struct consumer *consumer, int32_t partition);
+bool consumer_holds(const struct consumer *consumer, int32_t partition); /* a record of it waits or is taken */
+bool consumer_has_aside(const struct consumer *consumer); /* whether any is */
+int consumer_hold(struct consumer *consumer, int32_t partition, struct fault *fault) MUST_CHECK;
+int consumer_readmit(struct consumer *consumer, int32_t partition, struct fault *fault) MUST_CHECK;
+
 /* Finds a running partition whose next records cannot be read, once all records before them are released. Returns why,
  * borrowed until the next start; NULL: there is none. Later records of that partition are dropped. */
 const char *consumer_find_unreadable(const struct consumer *consumer, int32_t *partition);

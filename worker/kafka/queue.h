@@ -10,13 +10,18 @@
 #include "worker/base/arena.h"
 
 #define QUEUE_SPARE 16 /* messages beyond its room that it may hold */
+#define QUEUE_ALL (-1)
 
 struct rd_kafka_message_s;
 
 struct queue {
 	size_t room, room_bytes; /* limits of the waiting records */
 	struct rd_kafka_message_s **messages; /* [0, taken) handed out, [taken, count) waiting */
-	size_t taken, count, bytes;
+	size_t capacity, taken, count, bytes; /* bytes: of the waiting ones */
+	int32_t *aside;          /* partitions whose records wait without counting as waiting */
+	size_t aside_count;
+	size_t aside_waiting, aside_bytes; /* their records */
+	int32_t only;            /* the partition whose records are given out; QUEUE_ALL: all that are not set aside */
 };
 
 void queue_init(struct queue *queue, size_t room, size_t room_bytes);
@@ -32,5 +37,11 @@ bool queue_holds(const struct queue *queue, int32_t partition); /* a record of t
 bool queue_peek(const struct queue *queue, const char *topic, struct arena *arena, struct record *record);
 void queue_take(struct queue *queue);              /* the peeked record */
 void queue_release(struct queue *queue, size_t n); /* frees the first n taken records */
+void queue_put_back(struct queue *queue);          /* all taken records wait again, in their order */
+
+/* Sets a partition aside, or readmits it. */
+void queue_set_aside(struct queue *queue, int32_t partition, bool aside);
+/* Drops the waiting records of a partition but for the first of them; returns the offset of the first dropped one, -1: none. */
+int64_t queue_cut(struct queue *queue, int32_t partition, size_t keep);
 
 #endif

@@ -6,25 +6,28 @@
 -- compared by hashed subplans ("(x IN (SELECT ...)) IS ..." is never turned into a join); results of the CTEs are never
 -- joined with each other. A verdict, once found, gates every later look-up.
 --
--- One array element a command (worker/db/binding.h): $1 id for the draft, $2 command digest, $3 the record's timestamp in ms
--- (-1: none); then the fields of schemas/duplicate.c that are parameters: $5 trace, $6 account group, $7 source campaign,
+-- One array element a command (worker/db/binding.h): $1 id for the draft, $2 command digest, $3 when the record arrived, by
+-- the broker's clock, in ms (-1: not known, counts as now); then the fields of schemas/duplicate.c that are parameters: $5 trace, $6 account group, $7 source campaign,
 -- $8 name (null: the source's), $9 audience, $10 leads, comma-separated, sorted, distinct (null: all of the audience),
--- $11 key digest (null: none), $12 expiry in ms (null: none). $4 is the largest audience that may be duplicated whole.
+-- $11 key digest (null: none), $12 expiry in ms (null: none), $13 whether copies of other timestamps take its outcome. $4 is
+-- the largest audience that may be duplicated whole.
 WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and answered is so by the same clock
 	SELECT c.now, (extract(epoch FROM c.now) * 1000)::bigint AS now_ms
 	FROM (SELECT date_trunc('milliseconds', clock_timestamp()) AS now OFFSET 0) AS c
 ), command AS (
 	SELECT c.ord::int, c.trace, c.ag COLLATE "C" AS ag, c.source, c.audience, c.name, c.key, c.new_id, c.leads, c.digest,
-		c.expires_ms, c.stamp_ms
+		c.expires_ms, c.stamp_ms, c.shared
 	FROM unnest($1::text[], $2::bytea[], $3::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-			$11::bytea[], $12::bigint[])
-		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, source, name, audience, leads, key, expires_ms, ord)
+			$11::bytea[], $12::bigint[], $13::boolean[])
+		WITH ORDINALITY AS c (new_id, digest, stamp_ms, trace, ag, source, name, audience, leads, key, expires_ms, shared, ord)
 ), judged AS ( -- rules 2 to 6
-	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, clock.now, clock.now_ms,
+	SELECT c.ord, c.trace, c.ag, c.source, c.audience, c.name, c.key, c.new_id, c.digest, c.shared, clock.now, clock.now_ms,
 		string_to_array(c.leads, ',') AS leads, p.id AS prior_id, k.public_id,
-		g.rate_tat_us AS first, g.rate_interval_us AS emission, g.rate_burst AS burst,
+		g.rate_tat_us AS stored, least(g.rate_tat_us, clock.now_ms * 1000 + g.rate_interval_us * g.rate_burst) AS first,
+		g.rate_interval_us AS emission, g.rate_burst AS burst,
 		g.rate_interval_us * (g.rate_burst - 1) AS tolerance,
-		CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000 AS stamp_us, g.rate_at_us,
+		CASE WHEN c.stamp_ms BETWEEN 0 AND clock.now_ms THEN c.stamp_ms ELSE clock.now_ms END * 1000 AS stamp_us,
+		least(g.rate_at_us, clock.now_ms * 1000) AS rate_at_us,
 		CASE
 			WHEN p.command_digest = c.digest THEN CASE WHEN p.deleted_at IS NULL THEN 'existing' ELSE 'draft_deleted' END
 			WHEN c.expires_ms <= clock.now_ms THEN 'expired'
@@ -53,22 +56,24 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 			OVER (PARTITION BY j.ag, j.key ORDER BY j.ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), j.first) AS tat
 		FROM arrived AS j
 	) AS j
-), charge AS MATERIALIZED (
-	SELECT r.ag, r.key, r.first, max(greatest(r.tat, r.at_us) + r.emission) AS tat, max(r.at_us) AS at_us
-	FROM rated AS r WHERE r.rated IS NULL GROUP BY r.ag, r.key, r.first
+), charge AS MATERIALIZED ( -- also where nothing is admitted, if what is stored lay too far ahead: it would do so again
+	SELECT r.ag, r.key, r.stored, coalesce(max(greatest(r.tat, r.at_us) + r.emission) FILTER (WHERE r.rated IS NULL), r.first) AS tat,
+		coalesce(max(r.at_us) FILTER (WHERE r.rated IS NULL), r.rate_at_us) AS at_us
+	FROM rated AS r WHERE r.verdict IS NULL GROUP BY r.ag, r.key, r.stored, r.first, r.rate_at_us
+	HAVING bool_or(r.rated IS NULL) OR r.first < r.stored
 ), charged AS ( -- a grant that appeared after the locks were taken may have been used by another worker since
 	UPDATE api_key_account_groups AS g SET rate_tat_us = c.tat, rate_at_us = c.at_us
 	FROM charge AS c
-	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.first
+	WHERE g.account_group_id = c.ag AND g.key_digest = c.key AND g.rate_tat_us = c.stored
 	RETURNING 1
 ), found AS ( -- rules 8 and 9
-	SELECT r.ord, r.trace, r.ag, r.source, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
+	SELECT r.ord, r.trace, r.ag, r.source, r.audience, r.name, r.new_id, r.digest, r.now, r.leads, r.prior_id, r.public_id,
 		r.emission, r.burst, least(2147483647,
 			greatest(1, (r.tat - r.tolerance - r.now_ms * 1000 + 999999) / 1000000))::int AS retry_after_s,
 		c.name AS source_name, c.description, c.include_conversation_history, c.auto_cancel_on_message_received,
 		c.outreach_language, c.workflow, f.populating,
 		CASE a.kind WHEN 'folder' THEN f.lists ELSE ARRAY[a.id] END AS lists,
-		CASE a.kind WHEN 'folder' THEN f.lead_count ELSE a.lead_count END AS lead_count,
+		CASE a.kind WHEN 'folder' THEN 0 ELSE a.lead_count END AS lead_count,
 		CASE WHEN r.rated IS NOT NULL THEN r.rated
 			WHEN c.name IS NULL THEN 'campaign_not_found'
 			WHEN a.id IS NULL THEN 'audience_not_found'
@@ -80,10 +85,12 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHERE r.rated IS NULL AND c.account_group_id = r.ag AND c.id = r.source AND c.deleted_at IS NULL OFFSET 0) AS c ON true
 	LEFT JOIN LATERAL (SELECT a.id, a.kind, a.ready, a.lead_count FROM audiences AS a
 		WHERE r.rated IS NULL AND a.account_group_id = r.ag AND a.id = r.audience OFFSET 0) AS a ON true
-	LEFT JOIN LATERAL (SELECT array_agg(l.id) AS lists, min(l.id) FILTER (WHERE NOT l.ready) AS populating,
-			sum(CASE WHEN l.lead_count > 0 THEN l.lead_count ELSE 2147483647 END) AS lead_count
-		FROM audiences AS l
-		WHERE a.kind = 'folder' AND l.account_group_id = r.ag AND l.parent_id = r.audience OFFSET 0) AS f ON true
+	LEFT JOIN LATERAL (SELECT ARRAY( -- of a folder, for leads that are given: one more than leads shows that there are more
+			SELECT l.id FROM audiences AS l WHERE l.account_group_id = r.ag AND l.parent_id = r.audience
+			LIMIT cardinality(r.leads) + 1) AS lists, (
+			SELECT min(l.id) FROM audiences AS l
+			WHERE l.account_group_id = r.ag AND l.parent_id = r.audience AND NOT l.ready) AS populating
+		WHERE a.kind = 'folder' OFFSET 0) AS f ON true
 ), matched AS ( -- the leads to select, ascending: the wanted ones that are members, or all members up to one too many
 	SELECT f.*, CASE
 		WHEN f.verdict IS NOT NULL THEN NULL
@@ -96,18 +103,32 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists)
 				UNION SELECT u.lead_id FROM u WHERE false)
 			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $4::int + 1) AS s ORDER BY s.lead_id)
-		-- A small audience: one range scan and a hash. Its size is what the planner expects, too: each command's is that large
+		-- A small list: one range scan and a hash. Its size is what the planner expects, too: each command's is that large
 		-- from the start. What is not in it is looked up, in case that lead_count is wrong.
 		WHEN f.lead_count BETWEEN 1 AND least(12 * cardinality(f.leads), 1000) THEN ARRAY(
 			SELECT w FROM unnest(f.leads) AS w
 			WHERE (w IN (SELECT m.lead_id FROM audience_leads AS m
-					WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) LIMIT 1000)) IS TRUE
+					WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] LIMIT 1000)) IS TRUE
 				OR (SELECT true FROM audience_leads AS m
-					WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) AND m.lead_id = w LIMIT 1))
-		ELSE ARRAY( -- a large one: look each lead up
+					WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] AND m.lead_id = w LIMIT 1))
+		WHEN cardinality(f.lists) = 1 THEN ARRAY( -- a large one: look each lead up
 			SELECT w FROM unnest(f.leads) AS w
 			WHERE (SELECT true FROM audience_leads AS m
-				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) AND m.lead_id = w LIMIT 1))
+				WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] AND m.lead_id = w LIMIT 1))
+		-- A folder: look up the lists of each lead, whose number does not grow with the folder's. They are compared with the
+		-- folder's lists, or, if those are more than the leads, with their own parent. OFFSET 0 keeps the comparison behind
+		-- the look-up, which else would be one for each list of the folder.
+		WHEN cardinality(f.lists) <= cardinality(f.leads) THEN ARRAY(
+			SELECT w FROM unnest(f.leads) AS w
+			WHERE (SELECT true FROM (SELECT m.audience_id FROM audience_leads AS m
+					WHERE m.account_group_id = f.ag AND m.lead_id = w OFFSET 0) AS m
+				WHERE (m.audience_id IN (SELECT l FROM unnest(f.lists) AS l)) IS TRUE LIMIT 1))
+		ELSE ARRAY(
+			SELECT w FROM unnest(f.leads) AS w
+			WHERE (SELECT true FROM (SELECT m.audience_id FROM audience_leads AS m
+					WHERE m.account_group_id = f.ag AND m.lead_id = w OFFSET 0) AS m
+				WHERE (SELECT l.parent_id = f.audience FROM audiences AS l
+					WHERE l.account_group_id = f.ag AND l.id = m.audience_id) LIMIT 1))
 		END AS targets
 	FROM found AS f OFFSET 0 -- once a command: what follows reads targets several times
 ), verdicts AS MATERIALIZED ( -- rules 10 and 11
@@ -145,7 +166,9 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 	RETURNING 1
 ), settled AS MATERIALIZED (
 	SELECT CASE WHEN (SELECT count(*) FROM written) < (SELECT count(*) FROM verdicts AS v WHERE v.final IS NULL)
-		OR (SELECT count(*) FROM charged) < (SELECT count(*) FROM charge) THEN raise_lost_race() END AS lost
+		OR (SELECT count(*) FROM charged) < (SELECT count(*) FROM charge) THEN raise_lost_race()
+		WHEN (SELECT true FROM rated AS r WHERE r.rated = 'rate_limited' AND r.shared LIMIT 1) THEN raise_shared_limit()
+		END AS lost
 )
 SELECT v.ord, v.now, v.final, CASE v.final
 		WHEN 'key_revoked' THEN ARRAY[v.public_id]

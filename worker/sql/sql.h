@@ -22,6 +22,7 @@ extern const char sql_execute[];      /* the set-based statement */
 extern const char sql_written[];      /* whether a command's draft is there */
 extern const char sql_claim[];        /* claims partitions */
 extern const char sql_owned[];        /* what is known of partitions */
+extern const char sql_blockers[];     /* whom a session waits for */
 extern const char sql_unblock[];      /* ends sessions that hold partitions' rows */
 extern const char sql_order_resume[]; /* records an order to resume */
 extern const char sql_refuse_order[]; /* ends an order that cannot be carried out */

@@ -1,0 +1,58 @@
+/* Who is suspected of ending PostgreSQL's processes, and when it is convicted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "worker/suspect.h"
+
+static void test_sought_after_three_batches_in_a_row(void **state)
+{
+	struct suspect suspect = { 0 };
+
+	(void)state;
+	suspect_lost_batch(&suspect);
+	suspect_lost_batch(&suspect);
+	assert_false(suspect_is_sought(&suspect));
+	suspect_clear(&suspect);
+	suspect_lost_batch(&suspect);
+	suspect_lost_batch(&suspect);
+	assert_false(suspect_is_sought(&suspect));
+	suspect_lost_batch(&suspect);
+	assert_true(suspect_is_sought(&suspect));
+}
+
+static void test_convicted_the_fourth_time(void **state)
+{
+	const struct record record = { .partition = 1, .offset = 7 }, behind = { .partition = 1, .offset = 8 };
+	const struct record beside = { .partition = 2, .offset = 7 };
+	struct suspect suspect = { 0 };
+
+	(void)state;
+	assert_false(suspect_is(&suspect, &(struct record){ 0 }));
+	for (int i = 0; i < 3; i++) {
+		suspect_lost_alone(&suspect, &record);
+		assert_true(suspect_is(&suspect, &record));
+		assert_false(suspect_is(&suspect, &behind) || suspect_is(&suspect, &beside));
+		assert_false(suspect_is_convicted(&suspect));
+	}
+	suspect_lost_alone(&suspect, &behind); /* another one: all begins anew */
+	assert_false(suspect_is_convicted(&suspect));
+	for (int i = 0; i < 3; i++)
+		suspect_lost_alone(&suspect, &behind);
+	assert_true(suspect_is_convicted(&suspect));
+	suspect_clear(&suspect);
+	assert_false(suspect_is_convicted(&suspect) || suspect_is(&suspect, &behind));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sought_after_three_batches_in_a_row),
+		cmocka_unit_test(test_convicted_the_fourth_time),
+	};
+
+	return cmocka_run_group_tests_name("suspect", tests, NULL, NULL);
+}
