@@ -35,7 +35,7 @@ layers='
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
 30 worker/sql/sql
-31 worker/operation worker/start worker/breaker worker/setbacks worker/parking worker/sizing worker/wait worker/control worker/copies worker/suspect worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
+31 worker/operation worker/start worker/standstill worker/breaker worker/setbacks worker/parking worker/sizing worker/wait worker/control worker/copies worker/suspect worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/duplicate worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
 31 worker/db/params worker/db/rows worker/db/diagnosis
@@ -45,9 +45,10 @@ layers='
 35 worker/db/ownership worker/db/rights worker/db/blockers
 36 worker/db/execution
 40 worker/assignment worker/batch worker/executor
-41 worker/takeover worker/view worker/lockwait
-42 worker/lane
-49 worker/check_group
+41 worker/ends worker/view worker/lockwait
+42 worker/takeover
+43 worker/lane
+49 worker/check_group worker/check_stable
 50 worker/check worker/resume worker/run
 60 worker/main
 30 producer/campaign
@@ -86,7 +87,7 @@ schemas/ worker/([^b]|b[^a]|base[^/])|producer/
 worker/base/ worker/([^b]|b[^a]|base[^/])|producer/|schemas/
 worker/kafka/ worker/(db|sql)/|worker/[a-z_]*\.h
 worker/db/ worker/kafka/|worker/[a-z_]*\.h
-worker/(wait|operation|duplicate|start|breaker|setbacks|parking|sizing)\. worker/(kafka|db)/
+worker/(wait|operation|duplicate|start|standstill|breaker|setbacks|parking|sizing)\. worker/(kafka|db)/
 worker/(assignment|batch|executor)\. worker/(assignment|batch|executor|takeover|view|lane)\.h
 producer/ worker/([^b]|b[^a]|base[^/])
 '

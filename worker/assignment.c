@@ -11,7 +11,7 @@
 #define ORDERS_MS 2000
 #define LEADERLESS_MS 5000     /* before partitions without a leader are tried again; doubled each time */
 #define LEADERLESS_MAX_MS 60000
-#define CONFIRM_MS 1000        /* after a batch was published */
+#define SETTLE_MS 1000
 
 const char *assignment_state_name(enum partition_state state)
 {
@@ -142,14 +142,6 @@ static void plan_leaderless_retry(struct assignment *assignment, int64_t now_ms)
 	assignment->leaderless_at_ms = any ? now_ms + pause_ms : 0;
 }
 
-void assignment_confirm_later(struct assignment *assignment, int64_t now_ms)
-{
-	if (assignment->unconfirmed)
-		return;
-	assignment->unconfirmed = true;
-	assignment->confirm_at_ms = now_ms + CONFIRM_MS;
-}
-
 void assignment_started(struct assignment *assignment, int64_t now_ms)
 {
 	for (size_t i = 0; i < assignment->count; i++)
@@ -157,21 +149,34 @@ void assignment_started(struct assignment *assignment, int64_t now_ms)
 			assignment_set_state(assignment, &assignment->partitions[i], PARTITION_RUNNING);
 	assignment_recommitted(assignment, now_ms);
 	assignment_orders_checked(assignment, now_ms);
+	assignment_settled(assignment, now_ms);
 	plan_leaderless_retry(assignment, now_ms);
-	assignment_confirm_later(assignment, now_ms);
+	assignment->unconfirmed = true;
 }
 
-void assignment_advance(struct assignment *assignment, int32_t id, int64_t next, int64_t now_ms)
+void assignment_advance(struct assignment *assignment, int32_t id, int64_t next)
 {
 	struct partition *partition = assignment_find(assignment, id);
 
 	if (partition)
 		partition->start = next;
-	assignment_confirm_later(assignment, now_ms);
+	assignment->unconfirmed = true;
+}
+
+void assignment_reach_end(struct assignment *assignment, struct partition *partition, int64_t end)
+{
+	partition->start = end;
+	assignment->unconfirmed = assignment->uncommitted = true;
+}
+
+void assignment_settled(struct assignment *assignment, int64_t now_ms)
+{
+	assignment->settle_at_ms = now_ms + SETTLE_MS;
 }
 
 void assignment_recommitted(struct assignment *assignment, int64_t now_ms)
 {
+	assignment->uncommitted = false;
 	assignment->recommit_at_ms = now_ms + RECOMMIT_MS;
 }
 
@@ -185,9 +190,9 @@ static bool has_running(const struct assignment *assignment)
 	return assignment->count > assignment->halted_count;
 }
 
-bool assignment_confirm_is_due(const struct assignment *assignment, int64_t now_ms)
+bool assignment_settle_is_due(const struct assignment *assignment, int64_t now_ms)
 {
-	return assignment->unconfirmed && now_ms >= assignment->confirm_at_ms && has_running(assignment);
+	return has_running(assignment) && now_ms >= assignment->settle_at_ms;
 }
 
 bool assignment_recommit_is_due(const struct assignment *assignment, int64_t now_ms)

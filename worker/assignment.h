@@ -13,6 +13,7 @@
 
 #include "worker/db/ownership.h"
 #include "worker/kafka/consumer.h"
+#include "worker/standstill.h"
 
 #define CLUSTER_ID_SIZE 128
 #define PREDECESSORS_MAX 16
@@ -26,6 +27,7 @@ struct partition {
 	enum partition_state state;
 	int64_t epoch;
 	int64_t start; /* the results of all offsets below are published */
+	struct standstill standstill;
 };
 
 struct assignment {
@@ -39,8 +41,9 @@ struct assignment {
 
 	int64_t recommit_at_ms, orders_at_ms;
 	int64_t leaderless_at_ms, leaderless_pause_ms; /* 0: every partition has its leader */
-	bool unconfirmed; /* results beyond confirmed_offset are published */
-	int64_t confirm_at_ms;
+	bool unconfirmed; /* a start lies beyond confirmed_offset */
+	bool uncommitted; /* a start lies beyond the group's offset */
+	int64_t settle_at_ms;
 };
 
 void assignment_init(struct assignment *assignment, const char *topic, const char *group);
@@ -68,17 +71,20 @@ void assignment_add_predecessor(struct assignment *assignment, const char *trans
 /* The POSITIONED partitions are RUNNING now. */
 void assignment_started(struct assignment *assignment, int64_t now_ms);
 /* Results of the partition below next are published. */
-void assignment_advance(struct assignment *assignment, int32_t partition, int64_t next, int64_t now_ms);
-void assignment_confirm_later(struct assignment *assignment, int64_t now_ms);
+void assignment_advance(struct assignment *assignment, int32_t partition, int64_t next);
+/* The partition ended at that offset, and all results below it are published. */
+void assignment_reach_end(struct assignment *assignment, struct partition *partition, int64_t end);
+void assignment_settled(struct assignment *assignment, int64_t now_ms);
 void assignment_recommitted(struct assignment *assignment, int64_t now_ms);
 void assignment_orders_checked(struct assignment *assignment, int64_t now_ms);
 
-bool assignment_confirm_is_due(const struct assignment *assignment, int64_t now_ms);
+/* Whether ends are to be looked for, and starts to be confirmed and committed. */
+bool assignment_settle_is_due(const struct assignment *assignment, int64_t now_ms);
 bool assignment_recommit_is_due(const struct assignment *assignment, int64_t now_ms);
 bool assignment_retry_is_due(const struct assignment *assignment, int64_t now_ms); /* of partitions without a leader */
 bool assignment_orders_are_due(const struct assignment *assignment, int64_t now_ms);
-/* Whether work is due that needs every executed batch to be published first. A confirmation is not: under load it is made
- * with the search for orders. */
+/* Whether work is due that needs every executed batch to be published first. Settling is not: under load it is done with the
+ * search for orders. */
 bool assignment_is_due(const struct assignment *assignment, int64_t now_ms);
 
 #endif

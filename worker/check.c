@@ -6,6 +6,7 @@
 #include "worker/base/clock.h"
 #include "worker/base/identity.h"
 #include "worker/check_group.h"
+#include "worker/check_stable.h"
 #include "worker/db/rights.h"
 #include "worker/kafka/inspection.h"
 #include "worker/kafka/kafka.h"
@@ -50,6 +51,7 @@ static bool check_kafka(struct findings *findings, const struct config *config)
 		findings_add(findings, true, "Kafka: %s", fault.msg);
 		return false;
 	}
+	check_stable(findings, config, TIMEOUT_MS);
 	check_transactions(findings, config);
 	return true;
 }

@@ -26,7 +26,7 @@
 #define PAUSE_AFTER_MS 1000  /* a wait for PostgreSQL that lasts longer stops the fetching */
 #define BREAKER_PAUSE_MS 1000
 #define LEAVE_MS 5000
-#define LEAVE_CONFIRM_MS 1000
+#define LEAVE_SETTLE_MS 1000
 #define BROKEN_LEAVE_MS 1000 /* a consumer that is given up: its partitions need not wait for the session time-out */
 #define INIT_MS 1000
 #define SCHEMA_PAUSE_MS 1000
@@ -317,10 +317,8 @@ static int publish(struct lane *lane, struct batch *batch, struct fault *fault)
 
 static void advance(struct lane *lane, const struct batch *batch)
 {
-	int64_t now_ms = clock_monotonic_ms();
-
 	for (size_t i = 0; i < batch->offset_count; i++)
-		assignment_advance(&lane->assignment, batch->offsets[i].partition, batch->offsets[i].next, now_ms);
+		assignment_advance(&lane->assignment, batch->offsets[i].partition, batch->offsets[i].next);
 	breaker_published(&lane->executor.breaker);
 	setbacks_published(&lane->setbacks);
 }
@@ -560,10 +558,10 @@ static int recover(struct lane *lane, const struct fault *fault)
 	if (fault->kind == FAULT_STOP)
 		return 0;
 	log_fault(lane, fault);
+	assignment_drop(&lane->assignment); /* whether the last batch is published may not be known: its starts are void */
 	if (fault->kind == FAULT_FATAL || is_fenced_too_often(lane, clock_monotonic_ms()))
 		return -1;
 	statistics_add(&lane->statistics, COUNT_BATCHES_DROPPED, 1);
-	assignment_drop(&lane->assignment);
 	breaker_dropped(&lane->executor.breaker);
 	lane->rejoin |= setbacks_add(&lane->setbacks, fault->kind);
 	if (lane->consumer)
@@ -575,7 +573,7 @@ static int recover(struct lane *lane, const struct fault *fault)
 static void leave(struct lane *lane)
 {
 	if (lane->consumer) {
-		takeover_confirm_last(&lane->takeover, LEAVE_CONFIRM_MS);
+		takeover_settle_last(&lane->takeover, LEAVE_SETTLE_MS);
 		consumer_stop(lane->consumer);
 	}
 	consumer_free(lane->consumer, LEAVE_MS);

@@ -6,6 +6,7 @@
 #include "worker/base/clock.h"
 #include "worker/base/identity.h"
 #include "worker/base/log.h"
+#include "worker/ends.h"
 #include "worker/kafka/publisher.h"
 #include "worker/start.h"
 
@@ -13,6 +14,7 @@
 #define PATIENCE_TRIES 2       /* before a member's pending transaction is ended */
 #define MEMBER_MS 1000
 #define CHECK_MS 5000
+#define END_MS 600 /* a fetch without records is answered after fetch.wait.max.ms */
 #define END_TRANSACTION_MS 5000
 #define CLUSTER_ID_MS 1000
 #define WHY_SIZE 768
@@ -185,11 +187,11 @@ static int record_starts(struct takeover *takeover, const struct claim *claims, 
 
 /* The broker checks that the sender is a member, not that the partition is the sender's. An offset that was fetched before
  * partitions moved must not be committed after that. */
-static int check(struct takeover *takeover, const struct start *starts, size_t n, struct fault *fault)
+static int check(struct takeover *takeover, const struct start *starts, size_t n, int timeout_ms, struct fault *fault)
 {
 	if (!is_current(takeover))
 		return fault_set(fault, FAULT_FENCED, "the assignment changed during the takeover");
-	return n == 0 ? 0 : consumer_check(takeover->consumer, starts, n, CHECK_MS, fault);
+	return n == 0 ? 0 : consumer_check(takeover->consumer, starts, n, timeout_ms, fault);
 }
 
 /* The group has committed the offsets that a person gave: marks their orders as carried out. */
@@ -253,7 +255,7 @@ int takeover_run(struct takeover *takeover, struct fault *fault)
 	if (position_all(takeover, positions, claims, fault) < 0 || record_starts(takeover, claims, fault) < 0)
 		return -1;
 	positioned = assignment_collect(assignment, PARTITION_POSITIONED, starts);
-	if (check(takeover, starts, positioned, fault) < 0 || finish_resumes(takeover, claims, fault) < 0)
+	if (check(takeover, starts, positioned, CHECK_MS, fault) < 0 || finish_resumes(takeover, claims, fault) < 0)
 		return -1;
 	return start(takeover, starts, positioned, fault);
 }
@@ -267,42 +269,89 @@ static int confirm(struct takeover *takeover, struct fault *fault)
 	struct fence fence = { .cluster_id = assignment->cluster_id, .topic = assignment->topic, .partitions = partitions,
 			       .count = assignment_fences(assignment, partitions) };
 
-	assignment->unconfirmed = false;
-	return ownership_confirm(takeover->session, &fence, fault);
-}
-
-/* A row of partition_owner that somebody has locked: the next batch confirms, or the next call. */
-static int confirm_or_later(struct takeover *takeover, int64_t now_ms, struct fault *fault)
-{
-	if (confirm(takeover, fault) == 0)
-		return 0;
-	if (fault->kind != FAULT_RETRY)
+	if (ownership_confirm(takeover->session, &fence, fault) < 0)
 		return -1;
-	log_warn("not_confirmed", fault->msg, "lane", LOG_INT(takeover->wait->lane));
-	assignment_confirm_later(takeover->assignment, now_ms);
+	assignment->unconfirmed = false;
 	return 0;
 }
 
-void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms)
-{
-	int64_t now_ms = clock_monotonic_ms();
-	struct fault fault;
-
-	if (!takeover->assignment->unconfirmed || takeover->assignment->serial == 0 || !is_current(takeover) ||
-	    !session_connected(takeover->session))
-		return;
-	wait_begin_until(takeover->wait, now_ms, now_ms + wait_ms);
-	if (confirm(takeover, &fault) < 0)
-		log_warn("not_confirmed", fault.msg, "lane", LOG_INT(takeover->wait->lane));
-}
-
-/* Brokers that count offsets.retention.minutes from the last commit would let the group's offsets expire. */
-static int recommit(struct takeover *takeover, int64_t now_ms, struct fault *fault)
+/* For the ends of partitions, and hourly: brokers that count offsets.retention.minutes from the last commit would let the
+ * group's offsets expire. */
+static int recommit(struct takeover *takeover, int timeout_ms, struct fault *fault)
 {
 	struct start *starts = arena_array(takeover->arena, takeover->assignment->count + 1, sizeof *starts);
 
-	assignment_recommitted(takeover->assignment, now_ms);
-	return check(takeover, starts, assignment_collect(takeover->assignment, PARTITION_RUNNING, starts), fault);
+	assignment_recommitted(takeover->assignment, clock_monotonic_ms());
+	return check(takeover, starts, assignment_collect(takeover->assignment, PARTITION_RUNNING, starts), timeout_ms, fault);
+}
+
+/* Retention of what is answered must never look like the loss of commands, so the group's offset follows the end. PostgreSQL is
+ * first: an offset of the group that it does not know of would be somebody else's. Where the group refuses, its rebalance is
+ * served next, or it is asked again. */
+static int commit_ends(struct takeover *takeover, int timeout_ms, struct fault *fault)
+{
+	if (recommit(takeover, timeout_ms, fault) == 0)
+		return 0;
+	if (fault->kind == FAULT_REBUILD)
+		return -1;
+	takeover->assignment->uncommitted = true;
+	log_warn("not_committed", fault->msg, "lane", LOG_INT(takeover->wait->lane));
+	return 0;
+}
+
+static int settle(struct takeover *takeover, int64_t now_ms, struct fault *fault)
+{
+	struct assignment *assignment = takeover->assignment;
+
+	assignment_settled(assignment, now_ms);
+	ends_look(assignment, takeover->consumer, now_ms);
+	if (assignment->unconfirmed) {
+		wait_begin(takeover->wait, true, now_ms);
+		if (confirm(takeover, fault) < 0) {
+			if (fault->kind != FAULT_RETRY) /* else somebody has locked a row: the next batch confirms, or the next call */
+				return -1;
+			log_warn("not_confirmed", fault->msg, "lane", LOG_INT(takeover->wait->lane));
+			return 0;
+		}
+	}
+	if (!assignment->uncommitted || !is_current(takeover)) /* it may change while PostgreSQL is waited for */
+		return 0;
+	return commit_ends(takeover, CHECK_MS, fault);
+}
+
+/* A worker that is stopped right behind its last batch has not seen yet what lies behind that. */
+static void await_ends(struct takeover *takeover, int64_t until_ms)
+{
+	struct fault fault;
+
+	if (consumer_resume(takeover->consumer, &fault) < 0)
+		return;
+	while (ends_are_near(takeover->assignment, takeover->consumer) && clock_monotonic_ms() < until_ms)
+		if (consumer_poll(takeover->consumer, 50, &fault) < 0 || !is_current(takeover))
+			return;
+}
+
+void takeover_settle_last(struct takeover *takeover, int64_t wait_ms)
+{
+	struct assignment *assignment = takeover->assignment;
+	int64_t now_ms = clock_monotonic_ms(), until_ms = now_ms + wait_ms;
+	struct fault fault;
+
+	if (assignment->serial == 0 || !is_current(takeover) || !session_connected(takeover->session))
+		return;
+	await_ends(takeover, now_ms + END_MS);
+	if (!is_current(takeover))
+		return;
+	now_ms = clock_monotonic_ms();
+	ends_look(assignment, takeover->consumer, now_ms);
+	wait_begin_until(takeover->wait, now_ms, until_ms);
+	if (assignment->unconfirmed && confirm(takeover, &fault) < 0) {
+		log_warn("not_confirmed", fault.msg, "lane", LOG_INT(takeover->wait->lane));
+		return;
+	}
+	now_ms = clock_monotonic_ms();
+	if (assignment->uncommitted && now_ms < until_ms && commit_ends(takeover, (int)(until_ms - now_ms), &fault) < 0)
+		log_warn("not_committed", fault.msg, "lane", LOG_INT(takeover->wait->lane));
 }
 
 /* Makes the lane take everything over again. Requests for offsets would wait behind each open fetch, so fetching is ended
@@ -365,16 +414,15 @@ int takeover_maintain(struct takeover *takeover, int64_t now_ms, struct fault *f
 	unreadable = consumer_find_unreadable(takeover->consumer, &id);
 	if (unreadable)
 		return halt_unreadable(takeover, id, unreadable, now_ms, fault);
-	if (assignment_confirm_is_due(assignment, now_ms)) {
-		wait_begin(takeover->wait, true, now_ms);
-		if (confirm_or_later(takeover, now_ms, fault) < 0)
+	if (assignment_settle_is_due(assignment, now_ms)) {
+		if (settle(takeover, now_ms, fault) < 0)
 			return -1;
-		if (!is_current(takeover)) /* it may change while PostgreSQL is waited for */
+		if (!is_current(takeover))
 			return 0;
 		now_ms = clock_monotonic_ms();
 	}
 	if (assignment_recommit_is_due(assignment, now_ms))
-		return recommit(takeover, now_ms, fault);
+		return recommit(takeover, CHECK_MS, fault);
 	if (assignment_retry_is_due(assignment, now_ms))
 		start_over(takeover);
 	else if (assignment_orders_are_due(assignment, now_ms))

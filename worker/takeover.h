@@ -33,10 +33,12 @@ struct takeover {
 int takeover_run(struct takeover *takeover, struct fault *fault) MUST_CHECK;
 /* Whether maintenance is due that needs every executed batch to be published first. */
 bool takeover_is_due(const struct takeover *takeover, int64_t now_ms);
-/* Maintenance between batches: halts unreadable partitions, confirms published offsets, commits offsets again before they
- * expire, looks for orders to resume halted partitions, tries leaderless partitions again. */
+/* Maintenance between batches: halts unreadable partitions, confirms published offsets, confirms and commits the ends of
+ * partitions, commits offsets again before they expire, looks for orders to resume halted partitions, tries leaderless
+ * partitions again. */
 int takeover_maintain(struct takeover *takeover, int64_t now_ms, struct fault *fault) MUST_CHECK;
-/* Confirms published offsets within wait_ms, before the lane leaves the group; a failure loses nothing. */
-void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms);
+/* Confirms published offsets, and confirms and commits the ends of partitions, within wait_ms, before the lane leaves the group;
+ * a failure loses nothing. */
+void takeover_settle_last(struct takeover *takeover, int64_t wait_ms);
 
 #endif

@@ -25,7 +25,7 @@ enum { OFFSET_COMMIT = 8, OFFSET_FETCH = 9, HEARTBEAT = 12 };
 
 enum { FETCHING, CHECKING, OUTDATED, UNKNOWN, STATIC, LOSING, HUNG, CUT, ENDING, PAIR, LEAVING, STRANDED, MEMBERS };
 
-static const struct {
+static const struct membership {
 	const char *group;
 	int coordinator;
 } members[MEMBERS] = {

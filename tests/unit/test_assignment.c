@@ -60,7 +60,7 @@ static void test_only_positioned_ones_run(void **state)
 	assert_int_equal(starts[1].partition, 5);
 	assert_int_equal(assignment.halted_count, 1);
 	assignment_find(&assignment, 5)->epoch = 9;
-	assignment_advance(&assignment, 5, 42, NOW);
+	assignment_advance(&assignment, 5, 42);
 	assert_int_equal(assignment_fences(&assignment, fences), 2);
 	assert_int_equal(fences[1].partition, 5);
 	assert_int_equal(fences[1].epoch, 9);
@@ -74,8 +74,8 @@ static void test_what_is_due_when(void **state)
 
 	(void)state;
 	start_some(&assignment);
-	assert_false(assignment_confirm_is_due(&assignment, NOW + 999));
-	assert_true(assignment_confirm_is_due(&assignment, NOW + 1000));
+	assert_false(assignment_settle_is_due(&assignment, NOW + 999));
+	assert_true(assignment_settle_is_due(&assignment, NOW + 1000));
 	assert_false(assignment_is_due(&assignment, NOW + 1999));
 	assert_true(assignment_orders_are_due(&assignment, NOW + 2000));
 	assignment_orders_checked(&assignment, NOW + 2000);
@@ -88,20 +88,40 @@ static void test_what_is_due_when(void **state)
 	assignment_clear(&assignment);
 }
 
-/* Progress while a confirmation is planned already does not put it off for ever. */
-static void test_a_confirmation_is_not_put_off(void **state)
+/* Progress puts nothing off, and there is at most one confirmation a second. */
+static void test_settled_each_second(void **state)
 {
 	struct assignment assignment;
 
 	(void)state;
 	start_some(&assignment);
-	assignment_advance(&assignment, 1, 10, NOW + 900);
-	assert_true(assignment_confirm_is_due(&assignment, NOW + 1000));
+	assert_true(assignment.unconfirmed);
+	assignment_advance(&assignment, 1, 10);
+	assert_true(assignment_settle_is_due(&assignment, NOW + 1000));
 	assignment.unconfirmed = false;
-	assert_false(assignment_confirm_is_due(&assignment, NOW + 5000));
-	assignment_advance(&assignment, 1, 11, NOW + 5000);
-	assert_false(assignment_confirm_is_due(&assignment, NOW + 5999));
-	assert_true(assignment_confirm_is_due(&assignment, NOW + 6000));
+	assignment_settled(&assignment, NOW + 1000);
+	assignment_advance(&assignment, 1, 11);
+	assert_true(assignment.unconfirmed);
+	assert_false(assignment.uncommitted); /* the batch has committed it */
+	assert_false(assignment_settle_is_due(&assignment, NOW + 1999));
+	assert_true(assignment_settle_is_due(&assignment, NOW + 2000));
+	assignment_clear(&assignment);
+}
+
+static void test_an_end_is_confirmed_and_committed(void **state)
+{
+	struct fence_partition fences[3];
+	struct assignment assignment;
+
+	(void)state;
+	start_some(&assignment);
+	assignment.unconfirmed = false;
+	assignment_reach_end(&assignment, assignment_find(&assignment, 5), 44);
+	assert_true(assignment.unconfirmed && assignment.uncommitted);
+	assert_int_equal(assignment_fences(&assignment, fences), 2);
+	assert_int_equal(fences[1].start_offset, 44);
+	assignment_recommitted(&assignment, NOW);
+	assert_false(assignment.uncommitted);
 	assignment_clear(&assignment);
 }
 
@@ -114,7 +134,7 @@ static void test_nothing_but_orders_is_due_where_all_are_halted(void **state)
 	take(&assignment, ids, 1);
 	assignment_halt(&assignment, assignment_find(&assignment, 0), "for the test");
 	assignment_started(&assignment, NOW);
-	assert_false(assignment_confirm_is_due(&assignment, NOW + 10000000));
+	assert_false(assignment_settle_is_due(&assignment, NOW + 10000000));
 	assert_false(assignment_recommit_is_due(&assignment, NOW + 10000000));
 	assert_true(assignment_orders_are_due(&assignment, NOW + 2000));
 	assignment_clear(&assignment);
@@ -171,7 +191,8 @@ int main(void)
 		cmocka_unit_test(test_partitions_are_ascending_and_assigned),
 		cmocka_unit_test(test_only_positioned_ones_run),
 		cmocka_unit_test(test_what_is_due_when),
-		cmocka_unit_test(test_a_confirmation_is_not_put_off),
+		cmocka_unit_test(test_settled_each_second),
+		cmocka_unit_test(test_an_end_is_confirmed_and_committed),
 		cmocka_unit_test(test_nothing_but_orders_is_due_where_all_are_halted),
 		cmocka_unit_test(test_the_pause_of_leaderless_partitions_doubles),
 		cmocka_unit_test(test_predecessors_are_others_and_each_once),

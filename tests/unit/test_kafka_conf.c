@@ -55,6 +55,7 @@ static void test_consumer(void **state)
 	assert_property(KAFKA_CONSUMER, "auto.offset.reset", "error");
 	assert_property(KAFKA_CONSUMER, "isolation.level", "read_committed");
 	assert_property(KAFKA_CONSUMER, "partition.assignment.strategy", "range");
+	assert_property(KAFKA_CONSUMER, "enable.partition.eof", "true");
 	assert_property(KAFKA_CONSUMER, "session.timeout.ms", "6000");
 	assert_property(KAFKA_CONSUMER, "reconnect.backoff.max.ms", "2000");
 	assert_property(KAFKA_CONSUMER, "socket.nagle.disable", "true");

@@ -21,7 +21,7 @@ static void test_a_copy_and_how_many_there_are(void **state)
 	assert_int_equal(view_copy(&view, partitions, 8), 0);
 	assignment_init(&assignment, "commands", "group");
 	assignment_take(&assignment, 1, ids, 3);
-	assignment_advance(&assignment, 1, 42, 0);
+	assignment_advance(&assignment, 1, 42);
 	view_renew(&view, &assignment);
 	assert_int_equal(view_copy(&view, partitions, 2), 3);
 	assert_int_equal(partitions[1].id, 1);
@@ -69,7 +69,7 @@ static void test_another_thread_never_sees_half_of_a_renewal(void **state)
 		if (round % 100 == 0)
 			assignment_take(&assignment, 1, ids, (size_t)(round / 100 % 9));
 		for (size_t i = 0; i < assignment.count; i++)
-			assignment_advance(&assignment, ids[i], round, 0);
+			assignment_advance(&assignment, ids[i], round);
 		view_renew(&reading.view, &assignment);
 	}
 	atomic_store(&reading.ending, true);

@@ -197,7 +197,8 @@ static struct class *class_of(const char *event, int64_t now_ms)
 
 static bool is_limited(enum log_level level, const char *event)
 {
-	return level > LEVEL_DEBUG && strcmp(event, "partition_halted") != 0 && strcmp(event, "fatal") != 0;
+	return level > LEVEL_DEBUG && strcmp(event, "partition_halted") != 0 && strcmp(event, "transaction_open") != 0 &&
+	       strcmp(event, "fatal") != 0;
 }
 
 /* Whether the event may be written. *suppressed: how many of its class were suppressed since the last line. */

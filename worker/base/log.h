@@ -21,7 +21,8 @@ void log_set_clock(int64_t (*now_ms)(void));
 
 /* event: a stable word ("batch_dropped"), also the class for rate limiting. Of a class 10 lines are written within 10 s; the
  * others are suppressed, and the next line of the class carries suppressed=<count>. Not limited are debug lines, which
- * somebody asked for, and the events partition_halted and fatal, each of which names something that a person has to act on.
+ * somebody asked for, and the events partition_halted, transaction_open and fatal, which name something that a person has to
+ * act on.
  * msg: a sentence for a person. Then pairs of const char *key, const char *value, ended by NULL; a NULL value is left out.
  * Values may hold any bytes. */
 void log_event(enum log_level level, const char *event, const char *msg, ...) __attribute__((sentinel));

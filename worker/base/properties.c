@@ -62,8 +62,7 @@ static const struct standard promised[] = {
 	{ CONSUMERS, "auto.offset.reset", "error" },
 	{ CONSUMERS, "isolation.level", "read_committed" },
 	{ CONSUMERS, "partition.assignment.strategy", "range" },
-	{ CONSUMER, "enable.partition.eof", "false" },
-	{ READER, "enable.partition.eof", "true" }, /* the end of a topic whose last records are transaction markers */
+	{ CONSUMERS, "enable.partition.eof", "true" }, /* the end of a partition whose last records are transaction markers */
 	{ PRODUCERS, "enable.idempotence", "true" },
 	{ PRODUCERS, "acks", "all" },
 	{ PRODUCERS, "partitioner", "murmur2_random" },

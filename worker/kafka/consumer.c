@@ -25,6 +25,7 @@ struct running {
 	int32_t partition;
 	int64_t next; /* offset after the last record that entered the queue */
 	bool held;    /* not fetched */
+	int64_t ended; /* offset of the last end of the partition that was met; OFFSET_NONE: none since the last assign */
 	char unreadable[256]; /* why the next records cannot be read; empty: they can */
 };
 
@@ -262,7 +263,7 @@ const char *consumer_cluster_id(struct consumer *consumer, int timeout_ms, struc
 	return consumer->cluster_id;
 }
 
-static struct running *find_running(struct consumer *consumer, int32_t partition)
+static struct running *find_running(const struct consumer *consumer, int32_t partition)
 {
 	for (size_t i = 0; i < consumer->running_count; i++)
 		if (consumer->running[i].partition == partition)
@@ -277,6 +278,16 @@ static bool is_unreadable(rd_kafka_resp_err_t err)
 {
 	return err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION || err == RD_KAFKA_RESP_ERR__BAD_MSG ||
 	       err == RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED || err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+}
+
+/* librdkafka tells the end of a partition once for each last stable offset, behind the last record that it gave out, and
+ * anew after each assign. Where it fetches on is behind control records and aborted batches. */
+static void take_end(struct consumer *consumer, const rd_kafka_message_t *message)
+{
+	struct running *running = find_running(consumer, message->partition);
+
+	if (running && !running->held && message->offset >= running->next)
+		running->ended = message->offset;
 }
 
 /* An offset that is out of range makes the lane start over: the takeover checks the offsets again, and halts this partition
@@ -299,7 +310,10 @@ static void take_message(struct consumer *consumer, rd_kafka_message_t *message)
 	struct running *running;
 
 	if (message->err) {
-		take_error(consumer, message);
+		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+			take_end(consumer, message);
+		else
+			take_error(consumer, message);
 		rd_kafka_message_destroy(message);
 		return;
 	}
@@ -364,6 +378,19 @@ const char *consumer_find_unreadable(const struct consumer *consumer, int32_t *p
 		}
 	}
 	return NULL;
+}
+
+bool consumer_find_end(const struct consumer *consumer, int32_t partition, struct end *end)
+{
+	const struct running *running = find_running(consumer, partition);
+	int64_t low;
+
+	if (running == NULL || running->unreadable[0])
+		return false;
+	*end = (struct end){ running->next, running->ended, OFFSET_NONE };
+	if (rd_kafka_get_watermark_offsets(consumer->rk, consumer->topic, partition, &low, &end->high)) /* kept since a fetch */
+		end->high = OFFSET_NONE;
+	return true;
 }
 
 bool consumer_is_finished(const struct consumer *consumer)
@@ -432,7 +459,8 @@ int consumer_start(struct consumer *consumer, const struct start *starts, size_t
 {
 	forget_running(consumer);
 	for (size_t i = 0; i < n && i < consumer->assigned_count; i++)
-		consumer->running[consumer->running_count++] = (struct running){ .partition = starts[i].partition, .next = starts[i].offset };
+		consumer->running[consumer->running_count++] =
+			(struct running){ .partition = starts[i].partition, .next = starts[i].offset, .ended = OFFSET_NONE };
 	return assign(consumer, consumer->running, consumer->running_count, fault);
 }
 
@@ -450,18 +478,21 @@ void consumer_pause(struct consumer *consumer)
 	consumer->paused = assign(consumer, NULL, 0, &consumer->fatal) == 0;
 }
 
+/* Fetches what is to be fetched now; a paused consumer does so when it is resumed. The ends that were met are void: what lies
+ * before them may have been cut from the queue. */
+static int fetch_again(struct consumer *consumer, struct fault *fault)
+{
+	for (size_t i = 0; i < consumer->running_count; i++)
+		consumer->running[i].ended = OFFSET_NONE;
+	return consumer->paused ? 0 : assign(consumer, consumer->running, consumer->running_count, fault);
+}
+
 int consumer_resume(struct consumer *consumer, struct fault *fault)
 {
 	if (!consumer->paused)
 		return 0;
 	consumer->paused = false;
-	return assign(consumer, consumer->running, consumer->running_count, fault);
-}
-
-/* Fetches what is to be fetched now; a paused consumer does so when it is resumed. */
-static int fetch_again(struct consumer *consumer, struct fault *fault)
-{
-	return consumer->paused ? 0 : assign(consumer, consumer->running, consumer->running_count, fault);
+	return fetch_again(consumer, fault);
 }
 
 void consumer_put_back(struct consumer *consumer)

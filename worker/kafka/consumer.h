@@ -90,6 +90,17 @@ int consumer_readmit(struct consumer *consumer, int32_t partition, struct fault 
  * borrowed until the next start; NULL: there is none. Later records of that partition are dropped. */
 const char *consumer_find_unreadable(const struct consumer *consumer, int32_t *partition);
 
+/* Where a running partition stands. All of it is known from fetches; nothing is asked of a broker. */
+struct end {
+	int64_t next;   /* the offset after the last record that entered the queue */
+	int64_t stable; /* where the partition ended for a read_committed consumer: behind control records and aborted batches, and
+			 * before a transaction that is open. Below next, or OFFSET_NONE: its end is not known */
+	int64_t high;   /* its high watermark as of the last fetch; negative: not known */
+};
+
+/* false: the partition is not running, or its records cannot be read. */
+bool consumer_find_end(const struct consumer *consumer, int32_t partition, struct end *end);
+
 /* Group metadata of the current generation, borrowed until the next poll or check; NULL with FAULT_FENCED if there is no
  * valid membership. */
 const struct rd_kafka_consumer_group_metadata_s *consumer_metadata(struct consumer *consumer, struct fault *fault);

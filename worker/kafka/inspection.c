@@ -15,19 +15,30 @@ struct inspection {
 	rd_kafka_t *rk;
 };
 
-struct inspection *inspection_new(const struct config *config, struct fault *fault)
+static rd_kafka_t *make_consumer(const struct config *config, const char *isolation_level, struct fault *fault)
 {
 	rd_kafka_conf_t *conf = kafka_conf_new(config, KAFKA_CONSUMER, fault);
-	struct inspection *inspection;
-	rd_kafka_t *rk;
 
 	if (conf == NULL)
 		return NULL;
-	if (kafka_conf_set(conf, "group.id", config->group, fault) < 0) {
+	if (kafka_conf_set(conf, "group.id", config->group, fault) < 0 ||
+	    kafka_conf_set(conf, "isolation.level", isolation_level, fault) < 0) {
 		rd_kafka_conf_destroy(conf);
 		return NULL;
 	}
-	rk = kafka_new_take(conf, KAFKA_CONSUMER, fault);
+	return kafka_new_take(conf, KAFKA_CONSUMER, fault);
+}
+
+static void free_consumer(rd_kafka_t *rk)
+{
+	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+struct inspection *inspection_new(const struct config *config, struct fault *fault)
+{
+	rd_kafka_t *rk = make_consumer(config, "read_committed", fault);
+	struct inspection *inspection;
+
 	if (rk == NULL)
 		return NULL;
 	inspection = must(calloc(1, sizeof *inspection));
@@ -38,7 +49,7 @@ struct inspection *inspection_new(const struct config *config, struct fault *fau
 void inspection_free(struct inspection *inspection)
 {
 	if (inspection)
-		rd_kafka_destroy_flags(inspection->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+		free_consumer(inspection->rk);
 	free(inspection);
 }
 
@@ -70,14 +81,32 @@ int inspection_committed(struct inspection *inspection, struct position *positio
 	return positions_fetch_committed(inspection->rk, inspection->config->commands, positions, n, timeout_ms, fault);
 }
 
-int inspection_ends(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
+static int find_ends(const struct inspection *inspection, rd_kafka_t *rk, struct position *positions, size_t n, int timeout_ms,
+		     struct fault *fault)
 {
-	if (positions_find_ends(inspection->rk, inspection->config->commands, positions, n, timeout_ms, fault) < 0)
+	if (positions_find_ends(rk, inspection->config->commands, positions, n, timeout_ms, fault) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++)
 		if (positions[i].unknown)
 			return fault_set(fault, FAULT_WAIT, "the leader of partition %d does not answer", (int)positions[i].partition);
 	return 0;
+}
+
+int inspection_ends(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
+{
+	return find_ends(inspection, inspection->rk, positions, n, timeout_ms, fault);
+}
+
+int inspection_watermarks(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault)
+{
+	rd_kafka_t *rk = make_consumer(inspection->config, "read_uncommitted", fault);
+	int found;
+
+	if (rk == NULL)
+		return -1;
+	found = find_ends(inspection, rk, positions, n, timeout_ms, fault);
+	free_consumer(rk);
+	return found;
 }
 
 int inspection_cluster_id(struct inspection *inspection, char *id, size_t size, int timeout_ms, struct fault *fault)

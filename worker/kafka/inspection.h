@@ -24,6 +24,10 @@ int inspection_committed(struct inspection *inspection, struct position *positio
 /* Sets low and high. FAULT_WAIT: a partition's leader did not answer. */
 int inspection_ends(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
+/* Sets low, and high to the high watermark. It lies beyond the last stable offset where a publisher's transaction is open.
+ * Faults as inspection_ends. */
+int inspection_watermarks(struct inspection *inspection, struct position *positions, size_t n, int timeout_ms,
+			  struct fault *fault) MUST_CHECK;
 /* Copies the cluster's id. FAULT_WAIT: no answer. */
 int inspection_cluster_id(struct inspection *inspection, char *id, size_t size, int timeout_ms, struct fault *fault) MUST_CHECK;
 /* *members: to be freed. Faults as group_list_members. */
