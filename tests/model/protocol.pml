@@ -73,6 +73,28 @@
 #ifndef CONFIRM
 #define CONFIRM 1       /* confirmed_offset is kept, and what lies below it is not answered again */
 #endif
+#ifndef EXECUTED
+#define EXECUTED (FRESH || STRANGER || RESTORE || MOVED || RETENTION) /* rule 7: executed_offset, and halts where the group's offset is
+                         * beyond it; 2: never halts for it */
+#endif
+#ifndef MARK
+#define MARK 1          /* rule 7: and where it is beyond confirmed_offset, and bears no worker's mark */
+#endif
+#ifndef RECORD
+#define RECORD 1        /* rule 7: PostgreSQL records a start before the group commits it; 2: behind that */
+#endif
+#ifndef LAST_PART
+#define LAST_PART 1     /* rule 7: the last transaction of a batch writes its end; 0: the first */
+#endif
+#ifndef GO_BACK
+#define GO_BACK 1       /* rule 7: a person resumes from confirmed_offset; 0: from executed_offset */
+#endif
+#ifndef SAME_CLUSTER
+#define SAME_CLUSTER 1  /* rule 8: halts where the rows are another cluster's */
+#endif
+#ifndef BEHIND
+#define BEHIND 1        /* rule 9: confirms and commits the end of the partition, behind control records; 2: the group first */
+#endif
 #ifndef UNIQUE
 #define UNIQUE 1        /* UNIQUE (account_group_id, trace_id) */
 #endif
@@ -139,11 +161,26 @@
 #ifndef RESET
 #define RESET 0         /* a person sets the group's offsets back, while nobody is in the group and all is confirmed */
 #endif
+#ifndef FRESH
+#define FRESH 0         /* the partition was never claimed, and the group has no offset of it */
+#endif
+#ifndef STRANGER
+#define STRANGER 0      /* another consumer commits in the group */
+#endif
+#ifndef RESTORE
+#define RESTORE 0       /* PostgreSQL is restored from an older state, once */
+#endif
+#ifndef MOVED
+#define MOVED 0         /* the topic moves to another cluster, once, and its commands are there again */
+#endif
+#ifndef RETENTION
+#define RETENTION 0     /* a control record ends the partition; when all is at rest, retention deletes everything, and all restart */
+#endif
 
 /* The promises: 1 I1, 2 I2 (no second result), 4 I3, 8 I4; at rest: 16 all answered once, as the database has it, 32 no
- * worker is stuck. */
+ * worker is stuck; 64 no partition halts for nothing. */
 #ifndef PROMISES
-#define PROMISES 63
+#define PROMISES 127
 #endif
 #define promise(bit, condition) assert(!(PROMISES & bit) || (condition))
 
@@ -153,10 +190,31 @@
 #define LATE_ID(w) (4 + w) /* written by a transaction whose session was lost */
 #define ASKED 9         /* the answer of a command that is sent, and not judged yet */
 #define AT(w, c) ((w) * COMMANDS + (c))
+#define END (COMMANDS + (RETENTION && BEHIND != 0)) /* where the partition ends, for the workers */
+#define HALTS (FRESH || STRANGER || RESTORE || MOVED)
 #define faults (!calm)
+#if HALTS
+#define all_is_done (begun && !unmarked && committed == END && order == 0 && result[0] != 0 && result[COMMANDS / 2] != 0 && result[COMMANDS - 1] != 0)
+#else
+#define all_is_done (committed == END)
+#endif
 
 /* The consumer group. */
 byte committed;              /* its offset */
+#if FRESH || MOVED
+bool begun = !FRESH;         /* it has one */
+#define begin_group(how) begun = how
+#else
+#define begun true
+#define begin_group(how) skip
+#endif
+#if STRANGER
+bool unmarked;               /* the offset is not a worker's */
+#define mark_offset(how) unmarked = !how
+#else
+#define unmarked false
+#define mark_offset(how) skip
+#endif
 byte assigned;               /* who has the partition; NOBODY: the group is empty */
 bool member[2];              /* of the present generation, as far as librdkafka has come */
 byte stray_check[2];         /* a copy of an OffsetCommit in the network, of the present generation: 1 + offset */
@@ -181,6 +239,23 @@ byte result[COMMANDS];       /* visible to read_committed subscribers */
 byte draft[COMMANDS];
 bool own_epoch[2];           /* the row's epoch is the one the worker claimed */
 byte confirmed;
+#if EXECUTED
+byte executed_end = !FRESH;  /* 1 + the end of the last batch that was executed; 0: there is no row */
+byte ends[2];                /* what the fence of the worker's batch writes there; 0: nothing */
+byte lost_end[2];
+#define set_executed(to) executed_end = to
+#define set_end(x, to) ends[x] = to
+#define lose_end(x, to) lost_end[x] = to
+#define end_of(x) ends[x]
+#define lost_end_of(x) lost_end[x]
+#else
+#define executed_end 0
+#define set_executed(to) skip
+#define set_end(x, to) skip
+#define lose_end(x, to) skip
+#define end_of(x) 0
+#define lost_end_of(x) 0
+#endif
 bool executing[2];           /* a transaction that has passed the fence and holds its lock */
 byte written[2 * COMMANDS];  /* by it */
 byte confirms[2];            /* what the fence of the worker's batch writes */
@@ -195,15 +270,39 @@ byte snapshot[2 * COMMANDS]; /* what the claim saw; UNUSED: over */
 #define UNUSED 9
 #endif
 
+#if HALTS
+byte order;                  /* to resume: 1 + offset */
+byte again;                  /* 1 + the first command that a person had answered again */
+bool harmed;                 /* there is a reason to halt */
+#define repeated(c) (again != 0 && (c) + 1 >= again)
+#else
+#define order 0
+#define repeated(c) false
+#endif
+#if RESTORE
+mtype = { SAVED, RESTORED };
+mtype backup = NONE;
+#define is_restored (backup == RESTORED)
+byte old_draft[COMMANDS];
+byte old_confirmed, old_executed;
+#endif
+#if RESTORE == 0
+#define is_restored false
+#endif
+#if MOVED
+bool moved;                  /* the rows are another cluster's */
+#endif
+
 bool calm;                   /* no more faults */
 byte done;                   /* workers that have nothing left to do */
+byte low;                    /* what lies below is deleted */
 byte i, j;                   /* within one step */
 
 /* ---- the consumer group ---- */
 
 inline commit_offset(to) {
-	committed = to;
-	for (j : 0 .. COMMANDS - 1) { promise(8, j >= committed || result[j] != 0) }
+	committed = to; begin_group(true); mark_offset(true);
+	for (j : 0 .. COMMANDS - 1) { promise(8, j >= committed || result[j] != 0 || is_restored) }
 }
 
 /* A new generation: nothing of the one before is valid any more. */
@@ -230,10 +329,14 @@ inline commit_transaction(x) {
 	for (i : 0 .. COMMANDS - 1) {
 		if
 		:: pending_result[AT(x, i)] != 0 ->
-			promise(2, result[i] == 0);
-			promise(4, result[i] == 0 || result[i] == pending_result[AT(x, i)]);
-			promise(4, pending_result[AT(x, i)] == (draft[i] -> draft[i] : REFUSED));
-			result[i] = pending_result[AT(x, i)]
+			promise(2, result[i] == 0 || repeated(i));
+			promise(4, result[i] == 0 || result[i] == pending_result[AT(x, i)] || (repeated(i) && result[i] == REFUSED));
+			if
+			:: is_restored && pending_result[AT(x, i)] > REFUSED && draft[i] == 0 -> result[i] = 0
+			:: else ->
+				promise(4, pending_result[AT(x, i)] == (draft[i] -> draft[i] : REFUSED));
+				result[i] = pending_result[AT(x, i)]
+			fi
 		:: else
 		fi
 	}
@@ -265,29 +368,30 @@ inline insert(command, id) {
 	if
 	:: id != 0 && (!UNIQUE || draft[command] == 0) ->
 		promise(1, draft[command] == 0);
-		promise(4, result[command] == 0);
+		promise(4, result[command] == 0 || (repeated(command) && result[command] == REFUSED));
 		draft[command] = id
 	:: else
 	fi
 }
 
-inline confirm(below) {
-	if :: CONFIRM && FENCE && LOCK -> confirmed = below :: else fi
+inline confirm(below, upto) {
+	if :: CONFIRM && FENCE && LOCK -> confirmed = below :: else fi;
+	if :: upto != 0 -> set_executed(upto) :: else fi
 }
 
 inline roll_back(x) {
-	executing[x] = false;
+	executing[x] = false; set_end(x, 0);
 	for (i : 0 .. COMMANDS - 1) { written[AT(x, i)] = 0 }
 }
 
 inline commit_database(x, from) {
 	for (i : 0 .. COMMANDS - 1) { insert(i, written[AT(x, i)]) }
-	confirm(from);
+	confirm(from, end_of(x));
 	roll_back(x)
 }
 
 inline forget_lost(x) {
-	lost[x] = NONE; lost_start[x] = 0;
+	lost[x] = NONE; lost_start[x] = 0; lose_end(x, 0);
 	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = 0 }
 }
 
@@ -307,7 +411,7 @@ inline take_epoch(x) {
 
 /* The session is gone, its COMMIT is not. */
 inline lose_unfinished(x, from) {
-	lost[x] = UNFINISHED; lost_start[x] = from;
+	lost[x] = UNFINISHED; lost_start[x] = from; lose_end(x, end_of(x));
 	for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = (written[AT(x, i)] -> LATE_ID(x) : 0) }
 	roll_back(x)
 }
@@ -316,7 +420,7 @@ inline lose_unfinished(x, from) {
 inline lose_unseen(x, from, first, behind) {
 	if
 	:: owns(x) ->
-		lost[x] = UNSEEN; lost_start[x] = from;
+		lost[x] = UNSEEN; lost_start[x] = from; lose_end(x, end_of(x));
 		for (i : first .. behind - 1) { lost_written[AT(x, i)] = LATE_ID(x) }
 	:: else
 	fi
@@ -327,7 +431,7 @@ inline lose_unseen(x, from, first, behind) {
 #define under_way(x) (ahead[x] == SENT || ahead[x] == FENCE_PASSED || ahead[x] == JUDGED)
 
 inline end_ahead(x, how) {
-	ahead[x] = how;
+	ahead[x] = how; set_end(x, 0);
 	for (i : 0 .. COMMANDS - 1) { answer[AT(x, i)] = 0 }
 }
 
@@ -335,7 +439,7 @@ inline end_ahead(x, how) {
 inline lose_ahead(x) {
 	if
 	:: ahead[x] == SENT && lost[x] == NONE && owns(x) ->
-		lost[x] = UNSEEN; lost_start[x] = confirms[x];
+		lost[x] = UNSEEN; lost_start[x] = confirms[x]; lose_end(x, end_of(x));
 		for (i : 0 .. COMMANDS - 1) { lost_written[AT(x, i)] = (answer[AT(x, i)] == ASKED -> LATE_ID(x) : 0) }
 	:: ahead[x] == JUDGED && executing[x] && lost[x] == NONE -> lose_unfinished(x, confirms[x])
 	:: else -> roll_back(x)
@@ -357,7 +461,7 @@ inline executed() {
 }
 
 inline send_ahead() {
-	ahead[w] = SENT; c = 0;
+	ahead[w] = SENT; c = 0; set_end(w, 1 + start + n + m);
 	for (i : start + n .. start + n + m - 1) { answer[AT(w, i)] = ASKED }
 }
 
@@ -381,7 +485,11 @@ inline fetch(commands) {
 
 inline choose_end() {
 	end = start + m;
-	if :: SPLIT && faults && c + 1 < end -> end = c + 1 :: skip fi
+	set_end(w, 1 + end);
+	if
+	:: SPLIT && faults && c + 1 < end -> end = c + 1; if :: LAST_PART -> set_end(w, 0) :: !LAST_PART fi
+	:: skip
+	fi
 }
 
 inline judge(x, command, found, its_answer) {
@@ -418,15 +526,45 @@ inline unpublished() {
 	fi
 }
 
+#if EXECUTED
+#define see_end(to) seen_end = to
+#else
+#define seen_end 0
+#define see_end(to) skip
+#endif
+
+/* start.c partition_start */
+#define halting(x) ((EXECUTED == 1 && begun && (1 + committed > seen_end || (MARK && unmarked && committed > seen))) || \
+	is_of_another_cluster || committed < low && seen < low)
+
+#if MOVED
+#define is_of_another_cluster (SAME_CLUSTER && moved && seen_end == 0)
+#else
+#define is_of_another_cluster false
+#endif
+#if HALTS
+#define is_harmed harmed
+#define obey() if :: order != 0 -> start = order - 1 :: else fi
+#else
+#define is_harmed false
+#define obey() skip
+#endif
+
 proctype Worker(byte w) {
 	byte start;              /* of what is not published */
 	byte n;                  /* commands that are executed and to be published */
 	byte m;                  /* behind them, commands that are to be executed: if n > 0, the batch ahead */
 	byte c, end;             /* the first not executed yet; behind the last of this transaction */
 	byte seen;               /* confirmed_offset, as of the claim */
+#if EXECUTED
+	byte seen_end;           /* and executed_offset */
+#endif
 	bool replaced;           /* a rebalance was served since the assignment was taken over */
 	bool spent;              /* a transactional request was sent twice */
 	byte verdict[COMMANDS];
+#if RETENTION
+	bool once_more;
+#endif
 
 	goto restart;
 
@@ -435,7 +573,7 @@ crash:	atomic { lose_ahead(w); roll_back(w); goto restart };
 restart:
 	atomic {
 		forget_batch(); forget_snapshot(w);
-		start = 0; seen = 0; replaced = false; spent = false;
+		start = 0; seen = 0; see_end(0); replaced = false; spent = false;
 		bump_producer(w, true);
 		join_anew(w)
 	};
@@ -443,7 +581,7 @@ restart:
 join:	if
 	:: atomic { assigned == w -> member[w] = true; replaced = false }
 	:: atomic { assigned == NOBODY -> rebalance(w); member[w] = true; replaced = false }
-	:: atomic { calm && committed == COMMANDS -> goto finished }
+	:: atomic { calm && all_is_done -> goto finished }
 	fi;
 
 claim_before:
@@ -458,7 +596,7 @@ claim_before:
 #endif
 claim_waits:
 	if
-	:: atomic { unlocked(w) -> take_epoch(w); seen = confirmed }
+	:: atomic { unlocked(w) -> take_epoch(w); seen = confirmed; see_end(executed_end) }
 	:: atomic { !member[w] && !replaced && assigned != NOBODY -> /* revoked, and assigned other partitions */
 		member[w] = true; replaced = true; goto claim_waits }
 	:: atomic { CRASH && faults -> goto crash }
@@ -468,10 +606,24 @@ claim_after:
 positions:
 	if
 	:: atomic { !STABLE || (pending_offset[0] == 0 && pending_offset[1] == 0) ->
-		start = (CONFIRM && seen > committed -> seen : committed); seen = 0 }
+		if
+		:: order == 0 && halting(w) -> promise(64, !own_epoch[w] || is_harmed); seen = 0; see_end(0); goto halted
+		:: else
+		fi;
+		start = (CONFIRM && seen > committed -> seen : committed); seen = 0; see_end(0);
+		obey() }
 	:: atomic { FENCED && faults && valid[1 - w] -> bump_producer(1 - w, false); goto positions } /* end_predecessors */
 	:: atomic { CRASH && faults -> goto crash }
 	fi;
+
+#if HALTS
+	if
+	:: atomic { RECORD != 1 || 1 + start <= executed_end }
+	:: atomic { RECORD == 1 && 1 + start > executed_end && unlocked(w) && own_epoch[w] -> set_executed(1 + start) }
+	:: atomic { RECORD == 1 && !own_epoch[w] -> goto start_over }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
+#endif
 
 check_before:
 #if CHECK == 1
@@ -493,7 +645,18 @@ check_before:
 check_after:
 	if
 	:: atomic { replaced -> goto revoke }
+#if HALTS
+	:: atomic { !replaced && unlocked(w) && (order != 0 || RECORD == 2) ->
+		if
+		:: own_epoch[w] && order != 0 -> confirm(start, 1 + start); order = 0; goto poll
+		:: own_epoch[w] && order == 0 -> set_executed(1 + start); goto poll
+		:: !own_epoch[w] -> goto start_over
+		fi }
+	:: atomic { !replaced && order == 0 && RECORD != 2 -> goto poll }
+	:: atomic { CRASH && faults -> goto crash }
+#else
 	:: atomic { !replaced -> goto poll }
+#endif
 	fi;
 
 poll:	if
@@ -504,11 +667,18 @@ poll:	if
 	:: atomic { !AHEAD_DROP && n > 0 && !member[w] && assigned != NOBODY -> member[w] = true; goto ktx_begin }
 	:: atomic { n == 0 && CONFIRM && FENCE && confirmed != start && unlocked(w) -> /* idle, takeover_maintain: confirm */
 		if
-		:: own_epoch[w] -> confirm(start); goto poll
+		:: own_epoch[w] -> confirm(start, 1 + start); goto poll
 		:: !own_epoch[w] -> goto start_over
 		fi }
 	:: atomic { n == 0 && faults && LATE_CHECK && CHECK == 1 -> goto check_before } /* idle: recommit */
-	:: atomic { n == 0 && calm && committed == COMMANDS -> goto finished }
+#if HALTS
+	:: atomic { n == 0 && order != 0 -> goto start_over } /* find_resume_orders */
+#endif
+#if RETENTION
+	:: atomic { n == 0 && BEHIND && start == COMMANDS -> start = END; goto poll } /* behind the control record */
+	:: atomic { n == 0 && start == END && committed != END && (BEHIND == 2 || confirmed == END) -> goto check_before }
+#endif
+	:: atomic { n == 0 && calm && all_is_done -> goto finished }
 	:: atomic { CRASH && faults -> goto crash }
 	fi;
 
@@ -647,7 +817,15 @@ doubt:	/* the COMMIT's answer was lost */
 
 close:	atomic { start = 0; join_anew(w); goto join }; /* a new consumer */
 
-revoke:	atomic { roll_back(w); forget_batch(); forget_snapshot(w); start = 0; seen = 0; replaced = false; goto join };
+revoke:	atomic { roll_back(w); forget_batch(); forget_snapshot(w);
+		start = 0; seen = 0; see_end(0); replaced = false; goto join };
+
+halted:	if
+	:: atomic { replaced || !member[w] -> goto revoke }
+	:: atomic { !replaced && member[w] && order != 0 -> goto claim_before }
+	:: atomic { calm && all_is_done -> goto finished }
+	:: atomic { CRASH && faults -> goto crash }
+	fi;
 
 start_over: /* drops what is in hand */
 	if
@@ -661,7 +839,12 @@ start_over: /* drops what is in hand */
 	fi;
 
 finished:
-	atomic { forget_batch(); start = 0; done++ }
+	atomic { forget_batch(); start = 0; done++ };
+#if RETENTION
+	if
+	:: atomic { low != 0 && !once_more -> once_more = true; goto restart }
+	fi
+#endif
 }
 
 /* PostgreSQL's part in a batch ahead, at any time. It need not have got all of it. */
@@ -696,7 +879,7 @@ inline deliver(x) {
 inline finish_lost(x) {
 	if
 	:: for (i : 0 .. COMMANDS - 1) { insert(i, lost_written[AT(x, i)]) }
-		confirm(lost_start[x])
+		confirm(lost_start[x], lost_end_of(x))
 	:: skip
 	fi;
 	forget_lost(x)
@@ -711,7 +894,7 @@ inline run_lost(x) {
 			:: skip
 			fi
 		}
-		confirm(lost_start[x])
+		confirm(lost_start[x], lost_end_of(x))
 	:: skip
 	fi;
 	forget_lost(x)
@@ -737,12 +920,80 @@ end:	do
 	od
 }
 
+#if STRANGER
+inline commit_as_stranger() {
+	if :: committed = COMMANDS :: committed++ fi;
+	mark_offset(false); harmed = true;
+	rebalance(NOBODY)
+}
+#endif
+
+#if RESTORE
+inline save() {
+	backup = SAVED; old_confirmed = confirmed; old_executed = executed_end;
+	for (i : 0 .. COMMANDS - 1) { old_draft[i] = draft[i] }
+}
+
+/* Every session is gone. A command whose draft is lost with them has no answer any more. */
+inline restore() {
+	backup = RESTORED; harmed = true;
+	roll_back(0); roll_back(1); forget_lost(0); forget_lost(1);
+	if :: under_way(0) -> end_ahead(0, GONE) :: else fi;
+	if :: under_way(1) -> end_ahead(1, GONE) :: else fi;
+	own_epoch[0] = false; own_epoch[1] = false;
+	confirmed = old_confirmed; set_executed(old_executed); old_confirmed = 0; old_executed = 0;
+	for (i : 0 .. COMMANDS - 1) {
+		draft[i] = old_draft[i]; old_draft[i] = 0;
+		if :: result[i] > REFUSED && draft[i] == 0 -> result[i] = 0 :: else fi
+	}
+}
+#endif
+
+#if MOVED
+#define is_quiet (!pending[0] && !pending[1] && !executing[0] && !executing[1] && !under_way(0) && !under_way(1) && \
+	lost[0] == NONE && lost[1] == NONE && committed == confirmed)
+
+inline move() {
+	moved = true; harmed = true;
+	begin_group(false); committed = 0;
+	confirmed = 0; set_executed(0); own_epoch[0] = false; own_epoch[1] = false;
+	rebalance(NOBODY)
+}
+#endif
+
+#if HALTS
+#define halts(x) (harmed && member[x] && !member[1 - x] && Worker[3 + x]@halted)
+
+/* A topic that was moved: from the first command that has no answer. */
+inline give_order() {
+	order = 1 + (GO_BACK || executed_end == 0 -> confirmed : executed_end - 1);
+#if MOVED
+	order = 1;
+	for (i : 0 .. COMMANDS - 1) { if :: order == 1 + i && result[i] != 0 -> order++ :: else fi }
+#endif
+	again = (again == 0 || order < again -> order : again);
+}
+#endif
+
 active proctype Surroundings() {
 end:	do
 	:: atomic { REBALANCE && faults -> if :: rebalance(0) :: rebalance(1) fi }
 	:: atomic { EMPTY && faults && assigned != NOBODY -> rebalance(NOBODY) }
 	:: atomic { RESET && faults && committed > 0 && (confirmed == committed || !CONFIRM) ->
 		committed = 0; rebalance(NOBODY) }
+#if STRANGER
+	:: atomic { faults && begun && committed < COMMANDS -> commit_as_stranger() }
+#endif
+#if RESTORE
+	:: atomic { faults && backup == NONE && executed_end == 1 + committed -> save() }
+	:: atomic { faults && backup == SAVED -> restore() }
+#endif
+#if MOVED
+	:: atomic { faults && !moved && begun && is_quiet -> move() }
+#endif
+#if HALTS
+	:: atomic { order == 0 && (halts(0) || halts(1)) && !all_is_done -> give_order() }
+#endif
 	:: atomic { faults -> calm = true }
 	od
 }
@@ -754,9 +1005,13 @@ init {
 		if :: OVERLAP -> run Session(0); run Session(1) :: !OVERLAP fi
 	};
 	timeout -> /* nothing can move any more */
+#if RETENTION
+	atomic { promise(32, done == 2); done = 0; low = COMMANDS + 1 };
+	timeout ->
+#endif
 	atomic {
 		promise(32, done == 2);
-		promise(16, committed == COMMANDS);
+		promise(16, committed == END);
 		for (i : 0 .. COMMANDS - 1) { promise(16, result[i] != 0 && result[i] == (draft[i] -> draft[i] : REFUSED)) }
 	}
 }

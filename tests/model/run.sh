@@ -1,5 +1,5 @@
 #!/bin/sh
-# Searches the protocol (protocol.pml) with spin: the whole must keep its promises under every fault, and must lose one as
+# Searches the protocol (protocol.pml, and copies.pml for what shares an outcome) with spin: the whole must keep its promises under every fault, and must lose one as
 # soon as a rule is left out. Speaks TAP, a line for each configuration.
 #
 #   LONG=1        larger configurations as well
@@ -43,6 +43,17 @@ breaks 2  | ahead: a revoke in between drops nothing            | AHEAD_DROP=0 R
 breaks 2  | offsets set back without confirmed_offset           | CONFIRM=0 RESET COMMANDS=1
 breaks 16 | Kafka first                                         | DATABASE_FIRST=0 CRASH COMMANDS=1
 breaks 4  | a failed command refused although its draft is there | LOOK=0 FAIL CRASH COMMANDS=1
+breaks 8  | rule 7: no halt, and somebody else commits           | EXECUTED=2 MARK=0 STRANGER REBALANCE COMMANDS=1
+breaks 8  | rule 7: an offset inside of the last batch counts as ours | MARK=0 STRANGER REBALANCE COMMANDS=1
+breaks 16 | rule 7: no halt, and the database is an older one   | EXECUTED=2 RESTORE CRASH COMMANDS=1
+breaks 64 | rule 7: a start is recorded behind the group commit | RECORD=2 FRESH CRASH COMMANDS=1
+breaks 16 | rule 7: the first part of a batch writes its end    | LAST_PART=0 RESTORE SPLIT
+breaks 8  | rule 7: resumes from executed_offset, a batch is lost | GO_BACK=0 STRANGER REBALANCE COMMANDS=1
+breaks 2  | rule 8: a topic that was moved is begun             | SAME_CLUSTER=0 MOVED COMMANDS=1
+breaks 64 | rule 9: no commit behind control records            | BEHIND=0 RETENTION COMMANDS=1
+breaks 64 | rule 9: the group first                             | BEHIND=2 RETENTION CRASH COMMANDS=1
+breaks 4  | copies: of another digest                           | copies SAME_DIGEST=0
+breaks 64 | copies: rate_limited for another timestamp          | copies OWN_TIME=0
 breaks 2  | beyond the rules: an empty group takes an OffsetCommit without a generation | BARE=2 EMPTY REBALANCE COMMANDS=1
 holds     | 1 command: crashes, rebalances, cuts                | COMMANDS=1 CRASH REBALANCE CUT LATE_CLAIM FAIL
 holds     | 1 command: crashes, rebalances, late requests       | COMMANDS=1 CRASH REBALANCE LATE FENCED ABORT
@@ -58,6 +69,15 @@ holds     | 2 commands: late requests, aborts                   | LATE ABORT
 holds     | 2 commands: cuts, aborts                            | CUT ABORT
 holds     | 2 commands, none ahead: aborts, no claim after them | OVERLAP=0 AHEAD_CLAIM=0 ABORT
 holds     | 3 commands: split batches, failures                 | COMMANDS=3 SPLIT FAIL
+holds     | 1 command, executed_offset: crashes, rebalances     | EXECUTED COMMANDS=1 CRASH REBALANCE
+holds     | 2 commands, executed_offset: split batches, aborts  | EXECUTED SPLIT ABORT
+holds     | 1 command: never claimed, crashes, rebalances       | FRESH COMMANDS=1 CRASH REBALANCE
+holds     | 1 command: somebody else commits, rebalances        | STRANGER COMMANDS=1 REBALANCE
+holds     | 1 command: an older database, crashes               | RESTORE COMMANDS=1 CRASH
+holds     | 1 command: another cluster, crashes                 | MOVED COMMANDS=1 CRASH
+holds     | 1 command: retention, crashes, rebalances           | RETENTION COMMANDS=1 CRASH REBALANCE
+holds     | 3 records of one trace, copies                      | copies
+holds     | 3 records of one trace, none shares                 | copies SHARE=0
 rests     | 1 command: crashes, rebalances                      | COMMANDS=1 CRASH REBALANCE
 rests     | 1 command: cuts, late claims                        | COMMANDS=1 CUT LATE_CLAIM
 '
@@ -77,6 +97,13 @@ holds     | 2 commands: crashes, cuts                           | CRASH CUT
 holds     | 2 commands: rebalances, cuts                        | REBALANCE CUT
 holds     | 2 commands: cuts, late requests                     | CUT LATE
 holds     | 2 commands: cuts, split batches, late claims, failures, aborts | CUT SPLIT LATE_CLAIM FAIL ABORT
+holds     | 2 commands, executed_offset: crashes                | EXECUTED CRASH
+holds     | 2 commands, executed_offset: rebalances             | EXECUTED REBALANCE
+holds     | 1 command: somebody else commits, crashes           | STRANGER COMMANDS=1 CRASH REBALANCE
+holds     | 2 commands: somebody else commits                   | STRANGER
+holds     | 2 commands: an older database, split batches        | RESTORE SPLIT
+holds     | 2 commands: retention, rebalances                   | RETENTION REBALANCE
+holds     | 5 records of one trace, copies                      | copies RECORDS=5
 holds     | 3 commands: aborts                                  | COMMANDS=3 ABORT
 holds     | 3 commands: rebalances                              | COMMANDS=3 REBALANCE
 holds     | 3 commands: cuts                                    | COMMANDS=3 CUT
@@ -105,7 +132,7 @@ readable() {
 	/^ *[0-9]+:\tproc/ {
 		process = $3
 		name = process < 3 ? (process == 0 ? "servers" : "surroundings") : (process < 5 ? "worker " process - 3 : "session " process - 5)
-		line = $0; sub(/.*protocol\.pml:/, "", line); line += 0
+		line = $0; sub(/.*\.pml:/, "", line); line += 0
 		at = name in label ? label[name] : ""
 		if (process ~ /^[34]$/ && line > worker)
 			for (k = line; k > worker; k--)
@@ -121,15 +148,15 @@ readable() {
 		value[$1] = $3
 	}
 	END { flush() }
-	' worker="$(grep -n '^proctype Worker' "$here/protocol.pml" | cut -d: -f1)" "$here/protocol.pml" "$1"
+	' worker="$(grep -n 'proctype Worker' "$here/$model" | cut -d: -f1)" "$here/$model" "$1"
 }
 
 search() { # FOLDER "SPIN FLAGS" COMPILER-FLAGS...
 	(
 		cd "$1" || exit
-		rm -f protocol.pml.trail
+		rm -f "$model.trail"
 		# shellcheck disable=SC2086 -- several definitions
-		spin -a $2 protocol.pml >spin.out 2>&1 || { cat spin.out; exit; }
+		spin -a $2 "$model" >spin.out 2>&1 || { cat spin.out; exit; }
 		shift 2
 		"${CC:-cc}" -w -DVECTORSZ=512 -DMEMLIM="$memory" "$@" -o pan pan.c 2>&1 && ./pan -E ${options:-} -m2000000 -w23
 	) >"$1/pan.out" 2>&1
@@ -140,8 +167,10 @@ field() { sed -n "$1" "$2" | head -n 1; }
 run_one() { # NUMBER
 	number=$1 folder=$out/$1 flags=
 	mkdir -p "$folder"
-	cp "$here/protocol.pml" "$folder/"
 	IFS='|' read -r expected name definitions <"$folder.configuration"
+	model=protocol.pml
+	case $definitions in ' copies'*) model=copies.pml definitions=${definitions#' copies'} ;; esac
+	cp "$here/$model" "$folder/"
 	name=$(echo "$name" | sed 's/^ *//; s/ *$//')
 	case $expected in
 	breaks*) promise=$(number_of "$expected") definitions="$definitions PROMISES=$promise" ;;
@@ -155,9 +184,9 @@ run_one() { # NUMBER
 	rests*) options='-a -f' search "$folder" "$flags" "$optimize" -DCOLLAPSE -DNFAIR=3 ;;
 	esac
 	report "$folder/pan.out" >"$folder.verdict"
-	if [ -f "$folder/protocol.pml.trail" ]; then
+	if [ -f "$folder/$model.trail" ]; then
 		# shellcheck disable=SC2086 -- several definitions
-		(cd "$folder" && spin -t -p -g $flags protocol.pml) >"$folder/trail" 2>&1
+		(cd "$folder" && spin -t -p -g $flags "$model") >"$folder/trail" 2>&1
 		readable "$folder/trail" >"$folder.txt"
 	fi
 	rm -rf "$folder"
@@ -195,7 +224,8 @@ report() { # PAN.OUT
 promise_name() {
 	case $1 in
 	1) echo I1 ;; 2) echo I2 ;; 4) echo I3 ;; 8) echo I4 ;;
-	16) echo 'what must be so at rest' ;; 32) echo 'liveness: a worker is stuck' ;; *) echo "something else: $1" ;;
+	16) echo 'what must be so at rest' ;; 32) echo 'liveness: a worker is stuck' ;;
+	64) echo 'what halts and what is rated' ;; *) echo "something else: $1" ;;
 	esac
 }
 

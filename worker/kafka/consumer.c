@@ -484,20 +484,21 @@ void consumer_pause(struct consumer *consumer)
 	consumer->paused = assign(consumer, NULL, 0, &consumer->fatal) == 0;
 }
 
+/* Fetches what is to be fetched now; a paused consumer does so when it is resumed. The ends that were met are void: what lies
+ * before them may have been cut from the queue. */
+static int fetch_again(struct consumer *consumer, struct fault *fault)
+{
+	for (size_t i = 0; i < consumer->running_count; i++)
+		consumer->running[i].ended = OFFSET_NONE;
+	return consumer->paused ? 0 : assign(consumer, consumer->running, consumer->running_count, fault);
+}
+
 int consumer_resume(struct consumer *consumer, struct fault *fault)
 {
 	if (!consumer->paused)
 		return 0;
 	consumer->paused = false;
-	for (size_t i = 0; i < consumer->running_count; i++)
-		consumer->running[i].ended = OFFSET_NONE;
-	return assign(consumer, consumer->running, consumer->running_count, fault);
-}
-
-/* Fetches what is to be fetched now; a paused consumer does so when it is resumed. */
-static int fetch_again(struct consumer *consumer, struct fault *fault)
-{
-	return consumer->paused ? 0 : assign(consumer, consumer->running, consumer->running_count, fault);
+	return fetch_again(consumer, fault);
 }
 
 void consumer_put_back(struct consumer *consumer)
