@@ -384,14 +384,6 @@ static void fill(struct lane *lane, struct batch *batch)
 	lockwait_filled(&lane->lockwait, lane->consumer, batch);
 }
 
-/* A draft whose result nobody would take must not be written. */
-static void bound_results(const struct lane *lane, struct batch *batch)
-{
-	for (struct job *job = batch->jobs; job < batch->jobs + batch->count; job++)
-		if (job->executable)
-			job->text_bytes_max = publisher_text_bytes_max(lane->publisher, lane->codec, job, batch->arena);
-}
-
 static bool send_batch(struct lane *lane)
 {
 	struct batch *batch = lane->batch;
@@ -403,7 +395,7 @@ static bool send_batch(struct lane *lane)
 		fill(lane, batch);
 	if (batch->count == 0)
 		return false;
-	bound_results(lane, batch);
+	publisher_bound_results(lane->publisher, lane->codec, batch->jobs, batch->count, batch->arena);
 	failpoint("poll");
 	fence.count = batch->offset_count;
 	lane->executor.answers_locked = lockwait_is_over(&lane->lockwait, batch);

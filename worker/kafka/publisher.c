@@ -228,9 +228,13 @@ void publisher_renew_limits(struct publisher *publisher)
 		limits_renew(&publisher->limits, clock_monotonic_ms());
 }
 
-int32_t publisher_text_bytes_max(const struct publisher *publisher, struct codec *codec, const struct job *job, struct arena *arena)
+void publisher_bound_results(const struct publisher *publisher, struct codec *codec, struct job *jobs, size_t n, struct arena *arena)
 {
-	return message_text_bytes_max(job, codec, publisher->limits.topics[LIMIT_RESULTS].bytes, arena);
+	size_t limit = publisher->limits.topics[LIMIT_RESULTS].bytes;
+
+	for (struct job *job = jobs; job < jobs + n; job++)
+		if (job->executable)
+			job->text_bytes_max = message_text_bytes_max(job, codec, limit, arena);
 }
 
 /* ---- results and dead letters ---- */

@@ -38,8 +38,8 @@ int publisher_init(struct publisher *publisher, int timeout_ms, struct fault *fa
 
 /* To be called now and then, also while nothing is published: learns of changes to what the topics take. Waits for nothing. */
 void publisher_renew_limits(struct publisher *publisher);
-/* How many bytes the texts of a success may have for its result to be taken by the results topic. */
-int32_t publisher_text_bytes_max(const struct publisher *publisher, struct codec *codec, const struct job *job, struct arena *arena);
+/* Sets how many bytes the texts of a success may have: a draft whose result nobody would take must not be written. */
+void publisher_bound_results(const struct publisher *publisher, struct codec *codec, struct job *jobs, size_t n, struct arena *arena);
 
 struct batch_offset {
 	int32_t partition;
