@@ -44,7 +44,7 @@ allow "$GATEWAYS" --operation IdempotentWrite --cluster
 allow "$WORKERS" --operation Read --operation Describe --operation DescribeConfigs --topic "$COMMANDS"
 allow "$WORKERS" --operation Write --operation Describe --operation DescribeConfigs --topic "$RESULTS" --topic "$DEAD_LETTERS"
 allow "$WORKERS" --operation Read --operation Describe --group "$GROUP"
-# <group>.<instance>.<lane>; also those of workers that are gone, whose transactions a successor ends.
+# <group>.campaign-worker/<instance>/<lane>, of earlier versions <group>.<instance>.<lane>; also those of workers that are gone, whose transactions a successor ends.
 allow "$WORKERS" --operation Write --operation Describe --transactional-id "$GROUP." --resource-pattern-type prefixed
 
 for subscriber in $SUBSCRIBERS; do

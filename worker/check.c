@@ -41,22 +41,25 @@ static void check_transactions(struct findings *findings, const struct config *c
 		findings_add(findings, false, "transactions: %s initialised in %" PRId64 " ms", id, clock_monotonic_ms() - start_ms);
 }
 
-static void check_kafka(struct findings *findings, const struct config *config)
+/* Whether Kafka answers. */
+static bool check_kafka(struct findings *findings, const struct config *config)
 {
 	struct fault fault;
 
 	findings_add(findings, false, "librdkafka %s", kafka_version());
 	if (topics_check(config, findings, &fault) < 0) {
 		findings_add(findings, true, "Kafka: %s", fault.msg);
-		return;
+		return false;
 	}
-	check_group(findings, config, TIMEOUT_MS);
 	check_stable(findings, config, TIMEOUT_MS);
 	check_transactions(findings, config);
+	return true;
 }
 
-static void check_database(struct findings *findings, const struct config *config, const struct operation *operation)
+/* Whether nothing is wrong with it. */
+static bool check_database(struct findings *findings, const struct config *config, const struct operation *operation)
 {
+	int wrong_before = findings->wrong_count;
 	const struct rights_needed needed = { operation->rights, operation->functions };
 	const struct session_settings settings = {
 		.database = config->database,
@@ -72,11 +75,16 @@ static void check_database(struct findings *findings, const struct config *confi
 
 	if (rights_report(&settings, &needed, findings, &fault) < 0)
 		findings_add(findings, true, "PostgreSQL: %s", fault.msg);
+	return findings->wrong_count == wrong_before;
 }
 
 void check_run(const struct config *config, const struct operation *operation, struct findings *findings)
 {
+	bool answers, sound;
+
 	check_schemas(findings, config, operation);
-	check_kafka(findings, config);
-	check_database(findings, config, operation);
+	answers = check_kafka(findings, config);
+	sound = check_database(findings, config, operation);
+	if (answers)
+		check_group(findings, config, sound, TIMEOUT_MS);
 }

@@ -15,6 +15,7 @@
 struct inspected {
 	const struct config *config;
 	struct findings *findings;
+	bool database_is_sound;
 	int timeout_ms;
 	struct inspection *inspection;
 	char cluster_id[128];
@@ -49,12 +50,20 @@ static int look_at_owners(struct inspected *inspected, struct fault *fault)
 	struct session *session = session_new(&settings, &waiter);
 	int status;
 
-	inspected->claims = must(calloc(inspected->count, sizeof *inspected->claims));
-	for (size_t i = 0; i < inspected->count; i++)
-		inspected->claims[i].partition = inspected->positions[i].partition;
 	status = look(inspected, session, fault);
 	session_free(session);
 	return status;
+}
+
+/* Until more is known, as far as Kafka tells. */
+static void make_claims(struct inspected *inspected)
+{
+	inspected->claims = must(calloc(inspected->count, sizeof *inspected->claims));
+	for (size_t i = 0; i < inspected->count; i++)
+		inspected->claims[i] = (struct claim){
+			.partition = inspected->positions[i].partition,
+			.owned = { .confirmed = OFFSET_NONE, .executed = EXECUTED_UNKNOWN, .resume_from = RESUME_NONE },
+		};
 }
 
 /* Decides as a worker would. */
@@ -97,7 +106,7 @@ static int inspect(struct inspected *inspected, struct fault *fault)
 	if (inspection_ends(inspection, inspected->positions, n, inspected->timeout_ms, fault) < 0 ||
 	    inspection_cluster_id(inspection, inspected->cluster_id, sizeof inspected->cluster_id, inspected->timeout_ms, fault) < 0)
 		return -1;
-	return look_at_owners(inspected, fault);
+	return inspected->database_is_sound ? look_at_owners(inspected, fault) : 0;
 }
 
 /* ---- members ---- */
@@ -107,7 +116,7 @@ static bool is_worker(const struct inspected *inspected, const char *client_id)
 {
 	if (identity_is_worker(client_id))
 		return true;
-	for (size_t i = 0; inspected->claims && i < inspected->count; i++) {
+	for (size_t i = 0; i < inspected->count; i++) {
 		const char *owner = identity_client_of(inspected->claims[i].transactional_id, inspected->config->group);
 
 		if (owner && strcmp(owner, client_id) == 0)
@@ -119,7 +128,7 @@ static bool is_worker(const struct inspected *inspected, const char *client_id)
 static void report_members(const struct inspected *inspected)
 {
 	const char *group = inspected->config->group;
-	struct member *members;
+	struct group_member *members;
 	struct fault fault;
 	size_t n, workers = 0;
 
@@ -135,13 +144,15 @@ static void report_members(const struct inspected *inspected)
 				     "and commits offsets of commands that nobody executes; give it a group of its own", group,
 				     members[i].client_id, members[i].host);
 	}
-	findings_add(inspected->findings, false, "consumer group %s: %zu lanes of workers are its members", group, workers);
+	findings_add(inspected->findings, false, "consumer group %s: %zu of its members are lanes of campaign-workers", group, workers);
 	free(members);
 }
 
-void check_group(struct findings *findings, const struct config *config, int timeout_ms)
+void check_group(struct findings *findings, const struct config *config, bool database_is_sound, int timeout_ms)
 {
-	struct inspected inspected = { .config = config, .findings = findings, .timeout_ms = timeout_ms };
+	struct inspected inspected = {
+		.config = config, .findings = findings, .database_is_sound = database_is_sound, .timeout_ms = timeout_ms,
+	};
 	struct fault fault;
 
 	inspected.inspection = inspection_new(config, &fault);
@@ -151,6 +162,7 @@ void check_group(struct findings *findings, const struct config *config, int tim
 	}
 	inspected.count = inspection_partitions(inspected.inspection, &inspected.positions, timeout_ms);
 	if (inspected.count > 0) { /* else topics_check has reported why */
+		make_claims(&inspected);
 		if (inspect(&inspected, &fault) == 0)
 			report_halted(&inspected);
 		else

@@ -2,9 +2,13 @@
 #ifndef CHECK_GROUP_H
 #define CHECK_GROUP_H
 
+#include <stdbool.h>
+
 #include "worker/base/config.h"
 #include "worker/base/findings.h"
 
-void check_group(struct findings *findings, const struct config *config, int timeout_ms);
+/* database_is_sound: nothing is wrong with it that would hide the partitions' rows. Without them, only what Kafka says is looked
+ * at. */
+void check_group(struct findings *findings, const struct config *config, bool database_is_sound, int timeout_ms);
 
 #endif

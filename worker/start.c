@@ -20,8 +20,8 @@ static int refuse_foreign_offset(const struct position *position, const struct o
 				     "restored from an older state, or is not the one that the group's offsets belong to";
 
 	if (owned->executed == OFFSET_NONE)
-		snprintf(why, why_size, "the group has committed offset %" PRId64 ", and this database has executed nothing of the partition: "
-			 "%s", position->committed, causes);
+		snprintf(why, why_size, "the group has committed offset %" PRId64 ", and this database has executed nothing of the partition "
+			 "on this cluster: %s, or the topic was on another cluster", position->committed, causes);
 	else if (owned->executed < position->low || owned->executed > position->high)
 		snprintf(why, why_size, "the group has committed offset %" PRId64 ", and this database has executed the commands up to %" PRId64
 			 ", which the topic does not hold (%" PRId64 " to %" PRId64 "): %s", position->committed, owned->executed,

@@ -301,7 +301,7 @@ class Cell(harness.World):
         with contextlib.suppress(psycopg2.Error), contextlib.closing(self.connect()) as session:
             with session.cursor() as cursor:
                 cursor.execute("SELECT count(*) FROM partition_owner WHERE claimed_at > to_timestamp(%s) "
-                               "AND transactional_id NOT LIKE %s", (since_ms / 1000, "%" + self.instance(slot) + ".%"))
+                               "AND transactional_id NOT LIKE %s", (since_ms / 1000, "%" + self.instance(slot) + "/%"))
                 return cursor.fetchone()[0] > 0
         return False
 

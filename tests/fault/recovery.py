@@ -83,7 +83,7 @@ class Watch(threading.Thread):
 
 def owned(cell, slot):
     rows = cell.collector.rows("SELECT partition FROM partition_owner WHERE topic = %s AND transactional_id LIKE %s",
-                               (cell.commands, "%" + cell.instance(slot) + ".%"))
+                               (cell.commands, "%" + cell.instance(slot) + "/%"))
     return {row["partition"] for row in rows}
 
 

@@ -112,7 +112,7 @@ class Stage(harness.World):
         return "%s-%s" % (self.name, slot)
 
     def transactional_id(self, slot):
-        return "%s.%s.0" % (self.group, self.instance(slot))
+        return "%s.campaign-worker/%s/0" % (self.group, self.instance(slot))
 
     def environment(self, instance="one"):
         return {**super().environment(instance), "CAMPAIGN_BROKERS": self.services.proxied,
@@ -170,7 +170,7 @@ class Stage(harness.World):
     def evict(self, slot):
         """Puts a worker out of the group behind its back: a LeaveGroup request (api 13) in its name."""
         (group,) = self.services.admin.list_groups(self.group, timeout=20)
-        (member,) = [member.id for member in group.members if member.client_id.startswith(self.instance(slot))]
+        (member,) = [member.id for member in group.members if member.client_id.startswith("campaign-worker/%s/" % self.instance(slot))]
         texts = b"".join(struct.pack(">h", len(text)) + text.encode() for text in ("evict", self.group, member))
         request = struct.pack(">hhi", 13, 0, 1) + texts
         host, port = self.brokers.rsplit(":", 1)

@@ -33,7 +33,7 @@ def test_coordinator_is_slow_while_the_last_owner_is_looked_for(ground, api):
         stage.worker("one", fail="endtxn-before:kill").wait(120)
         two = stage.worker("two", fail="claim-after:sleep:1:1000")
         two.wait_for_point("claim-after")
-        stage.cut("kafka", "two.0", "api:%d" % api, "hold", 3000)
+        stage.cut("kafka", "two/0", "api:%d" % api, "hold", 3000)
         harness.wait_until(lambda: teeth.answers(two) >= 3, 120, "three answers", 0.1)
         assert not stage.judge("found")
     finally:

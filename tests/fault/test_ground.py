@@ -219,7 +219,7 @@ def test_rolling_restart(scene, inflict):
 
 @pytest.mark.parametrize("what", ["group", "transactional_id"])
 def test_coordinator_move(scene, inflict, what):
-    name = scene.cell.group if what == "group" else "%s.%s.0" % (scene.cell.group, scene.cell.environment()["CAMPAIGN_INSTANCE"])
+    name = scene.cell.group if what == "group" else "%s.campaign-worker/%s/0" % (scene.cell.group, scene.cell.environment()["CAMPAIGN_INSTANCE"])
     topic = "__consumer_offsets" if what == "group" else "__transaction_state"
     before, node = node_pids(scene), nemesis.coordinator(scene.ground, topic, name)[1]
     if what == "group":

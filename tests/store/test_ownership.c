@@ -215,6 +215,157 @@ static void test_orders_to_resume(void **state)
 	session_free(other);
 }
 
+/* ---- what is executed ---- */
+
+static const char *executed(int partition)
+{
+	return ask("SELECT coalesce(executed_offset::text, 'null') FROM partition_owner WHERE topic = 'commands' AND partition = %d", partition);
+}
+
+/* As if partition 0 had never been claimed. */
+static void claim_afresh(void)
+{
+	run_sql("DELETE FROM partition_owner WHERE topic = 'commands' AND partition = 0");
+	claim_again();
+}
+
+static void test_batches_say_what_is_executed(void **state)
+{
+	struct job *jobs[] = { COMMAND(.trace = "first"), COMMAND(.trace = "second") };
+	struct fault fault;
+
+	(void)state;
+	claim_afresh();
+	fx.partition.start_offset = 10;
+	fx.partition.end_offset = 12;
+	fx.fence.partial = true; /* the first one's transaction of two */
+	assert_int_equal(execute(fx.session, &fx.fence, jobs, 1, EXECUTION_COMMIT, fx.arena, &fault), 0);
+	assert_string_equal(executed(0), "-1");
+	fx.fence.partial = false;
+	assert_int_equal(execute(fx.session, &fx.fence, jobs + 1, 1, EXECUTION_ROLLBACK, fx.arena, &fault), 0);
+	assert_string_equal(executed(0), "-1");
+	assert_int_equal(execute(fx.session, &fx.fence, jobs + 1, 1, EXECUTION_COMMIT, fx.arena, &fault), 0);
+	assert_string_equal(executed(0), "12");
+	claim_again();
+	assert_true(fx.claim.owned.confirmed == 10 && fx.claim.owned.executed == 12);
+}
+
+/* A start is recorded before anything is published: nothing is confirmed by it. */
+static void test_a_recorded_start_confirms_nothing(void **state)
+{
+	struct fault fault;
+
+	(void)state;
+	claim_afresh();
+	fx.partition.start_offset = OFFSET_NONE;
+	fx.partition.end_offset = 7;
+	assert_int_equal(ownership_confirm(fx.session, &fx.fence, &fault), 0);
+	claim_again();
+	assert_true(fx.claim.owned.confirmed == OFFSET_NONE && fx.claim.owned.executed == 7);
+}
+
+/* A worker of an earlier version has the partition for a while: what it executes is not known. */
+static void test_earlier_versions_fence(void **state)
+{
+	(void)state;
+	claim_afresh();
+	assert_int_equal(fx.claim.owned.executed, OFFSET_NONE);
+	run_sql("SELECT partition_fence('cluster', 'commands', 'group', '{0}', '{%lld}', '{100}')", (long long)fx.claim.epoch);
+	assert_string_equal(executed(0), "null");
+	claim_again();
+	assert_true(fx.claim.owned.confirmed == 100 && fx.claim.owned.executed == EXECUTED_UNKNOWN);
+	assert_created(execute_one(COMMAND()));
+	assert_string_equal(executed(0), "0"); /* the fixture's end */
+}
+
+static void look_at(const char *cluster, struct claim *claims, size_t n)
+{
+	struct fault fault;
+
+	if (ownership_look(fx.session, cluster, "commands", claims, n, &fault) < 0)
+		fail_msg("%s", fault.msg);
+}
+
+static void test_looking_claims_nothing(void **state)
+{
+	struct claim claims[2] = { { .partition = 0 }, { .partition = 30 } };
+
+	(void)state;
+	execute_one(COMMAND());
+	look_at("cluster", claims, 2);
+	assert_true(claims[0].owned.confirmed == 100 && !claims[0].refused && !claims[1].refused);
+	assert_string_equal(claims[0].transactional_id, "group.instance.0");
+	assert_true(claims[1].owned.confirmed == OFFSET_NONE && claims[1].owned.executed == OFFSET_NONE &&
+		    claims[1].owned.resume_from == RESUME_NONE && claims[1].transactional_id[0] == '\0');
+	assert_string_equal(ask("SELECT count(*) FROM partition_owner WHERE partition = 30"), "0");
+	assert_created(execute_one(COMMAND(.trace = "still-ours")));
+}
+
+/* ---- the topic on another cluster ---- */
+
+static void claim_on(const char *cluster, const char *topic, struct claim *claims, size_t n)
+{
+	struct fault fault;
+
+	if (ownership_claim(fx.session, cluster, topic, claims, n, &fault) < 0)
+		fail_msg("%s", fault.msg);
+}
+
+static void test_a_moved_topic_is_refused(void **state)
+{
+	struct claim old[2] = { { .partition = 0 }, { .partition = 1 } };
+	struct claim claims[3] = { { .partition = 0 }, { .partition = 1 }, { .partition = 2 } };
+	struct session *other = open_session("other-group", NULL);
+	struct fault fault;
+
+	(void)state;
+	claim_on("old", "moved", old, 2);
+	assert_int_equal(ownership_claim(other, "new", "moved", claims, 1, &fault), 0); /* its own affair */
+	assert_false(claims[0].refused);
+	run_sql("DELETE FROM partition_owner WHERE cluster_id = 'new'");
+	claim_on("new", "moved", claims, 3);
+	for (int i = 0; i < 3; i++) { /* the third as well: the old cluster may have had it and never claimed it */
+		assert_true(claims[i].refused);
+		assert_string_equal(claims[i].owned.moved_from, "old");
+	}
+	assert_string_equal(ask("SELECT count(*) FROM partition_owner WHERE cluster_id = 'new'"), "0");
+	/* One of them is resumed: it is ours, partitions that were never on the old cluster are new, the others wait. */
+	assert_int_equal(ownership_order_resume(fx.session, "new", "moved", 0, 5, "ann@desk", &fault), 0);
+	claim_on("new", "moved", claims, 3);
+	assert_true(!claims[0].refused && claims[1].refused && !claims[2].refused);
+	assert_int_equal(claims[0].owned.resume_from, 5);
+	/* The old row is history from then on. */
+	claim_on("old", "moved", old, 2);
+	assert_true(!old[0].refused && old[0].owned.executed == OFFSET_NONE);
+	session_free(other);
+}
+
+/* ---- an order that cannot be carried out ---- */
+
+static void test_an_order_is_refused_once(void **state)
+{
+	struct claim claim = { .partition = 21 }, stale;
+	struct fence_partition partition = { .partition = 21 };
+	struct fault fault;
+	char who[128] = "";
+
+	(void)state;
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 21, 3, "ann@desk", &fault), 0);
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 21, 4, "bob@desk", &fault), 0);
+	claim_partition(fx.session, 21, &claim);
+	stale = claim;
+	stale.epoch--;
+	assert_int_equal(ownership_refuse_order(fx.session, "cluster", "commands", &stale, "gone", who, sizeof who, &fault), -1);
+	assert_fault(&fault, FAULT_FENCED, "");
+	assert_int_equal(ownership_refuse_order(fx.session, "cluster", "commands", &claim, "gone", who, sizeof who, &fault), 0);
+	assert_int_equal(strncmp(who, "bob@desk at 20", 14), 0);
+	assert_int_equal(count_orders(&partition, 1), 0);
+	assert_string_equal(ask("SELECT string_agg(concat_ws(' ', resume_from, refused_because, refused_at IS NOT NULL), '; ' ORDER BY id) "
+				"FROM partition_resumes WHERE partition = 21"), "3 f; 4 gone t");
+	claim_partition(fx.session, 21, &claim);
+	assert_int_equal(claim.owned.resume_from, RESUME_NONE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +378,12 @@ int main(void)
 		STORE_TEST(test_confirming_outside_of_a_batch),
 		STORE_TEST(test_a_claim_in_flight_stops_the_batch),
 		STORE_TEST(test_orders_to_resume),
+		STORE_TEST(test_batches_say_what_is_executed),
+		STORE_TEST(test_a_recorded_start_confirms_nothing),
+		STORE_TEST(test_earlier_versions_fence),
+		STORE_TEST(test_looking_claims_nothing),
+		STORE_TEST(test_a_moved_topic_is_refused),
+		STORE_TEST(test_an_order_is_refused_once),
 	};
 
 	return run_store_tests("ownership", tests, COUNT(tests));

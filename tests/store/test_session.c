@@ -40,6 +40,32 @@ static void test_doubtful_statement_has_no_rows(void **state)
 	reconnect();
 }
 
+/* What is checked only at the COMMIT, which a statement in a transaction of its own has without asking for it. */
+static void test_refused_at_the_commit(void **state)
+{
+	struct fault fault;
+
+	(void)state;
+	run_sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+		"'BEGIN RAISE EXCEPTION ''refused'' USING ERRCODE = ''23514''; END'");
+	run_sql("CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON partition_resumes DEFERRABLE INITIALLY DEFERRED "
+		"FOR EACH ROW EXECUTE FUNCTION refuse()");
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 0, 7, "ann@desk", &fault), -1);
+	assert_fault(&fault, FAULT_WAIT, "23514");
+	run_sql("DROP FUNCTION refuse CASCADE");
+	assert_string_equal(ask("SELECT count(*) FROM partition_resumes"), "0");
+	reconnect();
+	run_sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+		"'BEGIN RAISE EXCEPTION ''refused'' USING ERRCODE = ''23514''; END'");
+	run_sql("CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON partition_owner DEFERRABLE INITIALLY DEFERRED "
+		"FOR EACH ROW EXECUTE FUNCTION refuse()");
+	fx.partition.start_offset = 99;
+	assert_int_equal(ownership_confirm(fx.session, &fx.fence, &fault), -1);
+	assert_fault(&fault, FAULT_WAIT, "23514");
+	run_sql("DROP FUNCTION refuse CASCADE");
+	reconnect();
+}
+
 static void test_server_not_there(void **state)
 {
 	struct session_settings settings = settings_of("group");
@@ -161,6 +187,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_lost_connection),
 		STORE_TEST(test_doubtful_statement_has_no_rows),
+		STORE_TEST(test_refused_at_the_commit),
 		STORE_TEST(test_server_not_there),
 		STORE_TEST(test_silent_hosts),
 		STORE_TEST(test_least_privilege),

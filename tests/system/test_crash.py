@@ -221,7 +221,7 @@ def inherited(world, step):
     worker.wait_for_log("running", running=world.partitions // 2)
     heir.wait_for_log("running", running=world.partitions // 2)
     doomed = {row["partition"] for row in world.sql(
-        "SELECT partition FROM partition_owner WHERE transactional_id LIKE '%%-one.0' AND topic = %s", world.commands)}
+        "SELECT partition FROM partition_owner WHERE transactional_id LIKE '%%-one/0' AND topic = %s", world.commands)}
 
     commands = [world.command(accountGroupId=group) for group in groups]
     sent = dict(zip(world.send(*commands), commands))
@@ -233,7 +233,7 @@ def inherited(world, step):
         took = beside.took(begin)
     check_answers(world, sent, written)
     # What it left pending hides its offsets and every result behind it: it is ended by name instead of waiting for its time-out.
-    assert heir.events("predecessor_ended", transactionalId="%s.%s-one.0" % (world.group, world.name))
+    assert heir.events("predecessor_ended", transactionalId="%s.campaign-worker/%s-one/0" % (world.group, world.name))
     return took
 
 

@@ -193,7 +193,7 @@ def test_offset_beyond_the_end(world):
     set_offset(world, 1, 100)
     sent += [place for partition in range(4) for place in send_to(world, partition, 1)]
     worker.start()
-    halted(worker, 1, "offset 100", "end 4")
+    halted(worker, 1, "offset 100", "up to 3")
     world.await_results(12 + 3)
     resume(world, 1, 3)
     assert set(world.verify(sent)) == set(sent)

@@ -46,7 +46,7 @@ def owners(world):
     """Partitions by the instance that owns them, as the table has it."""
     found = {}
     for row in world.sql("SELECT partition, transactional_id FROM partition_owner WHERE topic = %s", world.commands):
-        found.setdefault(row["transactional_id"].rpartition("-")[2].partition(".")[0], set()).add(row["partition"])
+        found.setdefault(row["transactional_id"].rpartition("-")[2].partition("/")[0], set()).add(row["partition"])
     return found
 
 
@@ -243,7 +243,7 @@ def test_two_lanes(world):
     answers = world.verify(load.sent)
     assert len(answers) == len(load.sent)
     names = world.sql("SELECT transactional_id, count(*) AS n FROM partition_owner GROUP BY 1 ORDER BY 1")
-    assert [(row["transactional_id"].rpartition("-")[2], row["n"]) for row in names] == [("one.0", 2), ("one.1", 2)]
+    assert [(row["transactional_id"].rpartition("-")[2], row["n"]) for row in names] == [("one/0", 2), ("one/1", 2)]
     assert worker.stop() == 0
 
 

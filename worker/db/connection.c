@@ -449,7 +449,7 @@ int connection_receive(struct connection *connection, PGresult **result, struct 
 
 int connection_finish(struct connection *connection, struct fault *fault)
 {
-	bool ended = false;
+	bool ended = false, failed = false;
 
 	if (!connection->piped)
 		return 0;
@@ -462,14 +462,19 @@ int connection_finish(struct connection *connection, struct fault *fault)
 			return -1;
 		nulls = result ? 0 : nulls + 1;
 		ended = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
-		PQclear(result);
+		if (result && PQresultStatus(result) == PGRES_FATAL_ERROR)
+			failed = fail(connection, result, fault) < 0;
+		else
+			PQclear(result);
+		if (!connection_is_open(connection))
+			return -1;
 		if (PQstatus(connection->conn) == CONNECTION_BAD)
 			return lose(connection, fault);
 	}
 	if (!ended || !PQexitPipelineMode(connection->conn))
 		return lose(connection, fault);
 	connection->piped = connection->synced = false;
-	return 0;
+	return failed ? -1 : 0;
 }
 
 bool connection_in_transaction(const struct connection *connection)

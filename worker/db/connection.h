@@ -52,7 +52,8 @@ int connection_flush(struct connection *connection, struct fault *fault) MUST_CH
 int connection_sync(struct connection *connection, int timeout_ms, struct fault *fault) MUST_CHECK;
 /* Receives the next statement's answer; result (if not NULL) receives its rows, to be freed with rows_free. */
 int connection_receive(struct connection *connection, struct pg_result **result, struct fault *fault) MUST_CHECK;
-/* Drops the answers that were not received and leaves the pipeline. Closes the connection if that is not possible. */
+/* Drops the answers that were not received and leaves the pipeline; closes the connection if that is not possible. -1 also for
+ * an error among them: the implicit COMMIT at a pipeline's end may fail when every statement has succeeded. */
 int connection_finish(struct connection *connection, struct fault *fault) MUST_CHECK;
 bool connection_in_transaction(const struct connection *connection); /* after connection_finish */
 

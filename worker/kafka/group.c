@@ -16,9 +16,9 @@ bool group_is_member(const struct rd_kafka_consumer_group_metadata_s *metadata)
 	return id && *id && rd_kafka_consumer_group_metadata_generation_id(metadata) >= 0;
 }
 
-static struct member *copy_members(const struct rd_kafka_group_info *group)
+static struct group_member *copy_members(const struct rd_kafka_group_info *group)
 {
-	struct member *members = must(calloc((size_t)group->member_cnt + 1, sizeof *members));
+	struct group_member *members = must(calloc((size_t)group->member_cnt + 1, sizeof *members));
 
 	for (int i = 0; i < group->member_cnt; i++) {
 		snprintf(members[i].client_id, sizeof members[i].client_id, "%s", group->members[i].client_id);
@@ -27,43 +27,53 @@ static struct member *copy_members(const struct rd_kafka_group_info *group)
 	return members;
 }
 
+/* DescribeGroups says of a group of the consumer protocol (KIP-848) that it is dead, and ListGroups lists it. */
+static int read_group(const struct rd_kafka_group_info *group, struct group_member **members, size_t *n, struct fault *fault)
+{
+	if (group->err)
+		return fault_set(fault, FAULT_RETRY, "members of group %s: %s", group->group, rd_kafka_err2str(group->err));
+	if (strcmp(group->state, "Dead") == 0)
+		return fault_set(fault, FAULT_WAIT, "group %s is one of the consumer protocol (KIP-848), by which no campaign-worker joins: "
+				 "another consumer is in it, or was the last one; kafka-consumer-groups.sh --describe --members names it",
+				 group->group);
+	*members = copy_members(group);
+	*n = (size_t)group->member_cnt;
+	return 0;
+}
+
 /* The Admin API's DescribeConsumerGroups is not used: when a coordinator is lost in the midst of it, librdkafka aborts the
  * process (assertion in rd_kafka_enq_once_del_source_return; librdkafka issues 3663 and 4605, open). rd_kafka_list_groups
  * asks every broker. */
-int group_list_members(struct rd_kafka_s *rk, const char *name, struct member **members, size_t *n, int timeout_ms,
+int group_list_members(struct rd_kafka_s *rk, const char *name, struct group_member **members, size_t *n, int timeout_ms,
 		       struct fault *fault)
 {
 	const struct rd_kafka_group_list *list = NULL;
 	rd_kafka_resp_err_t err = rd_kafka_list_groups(rk, name, &list, timeout_ms);
+	int done = 0;
 
 	*members = NULL;
 	*n = 0;
-	if (list && list->group_cnt == 1) { /* another broker's missing answer is no matter: only the coordinator has the group */
-		const struct rd_kafka_group_info *group = &list->groups[0];
-
-		err = group->err;
-		*members = copy_members(group);
-		*n = (size_t)group->member_cnt;
-	} else if (!err) {
-		err = RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE;
-	}
+	if (list && list->group_cnt == 1) /* another broker's missing answer is no matter: only the coordinator has the group */
+		done = read_group(&list->groups[0], members, n, fault);
+	else if (err)
+		done = fault_set(fault, FAULT_RETRY, "members of group %s: %s", name, rd_kafka_err2str(err));
 	if (list)
 		rd_kafka_group_list_destroy(list);
-	if (!err)
-		return 0;
-	free(*members);
-	*members = NULL;
-	return fault_set(fault, FAULT_RETRY, "members of group %s: %s", name, rd_kafka_err2str(err));
+	return done;
 }
 
 int group_find_member(struct rd_kafka_s *rk, const char *name, const char *client_id, bool *found, int timeout_ms,
 		      struct fault *fault)
 {
-	struct member *members;
+	struct group_member *members;
 	size_t n;
 
 	if (group_list_members(rk, name, &members, &n, timeout_ms, fault) < 0)
 		return -1;
+	if (n == 0) {
+		free(members);
+		return fault_set(fault, FAULT_RETRY, "group %s has no member, and we are one: its coordinator is moving", name);
+	}
 	*found = false;
 	for (size_t i = 0; i < n; i++)
 		*found |= strcmp(members[i].client_id, client_id) == 0;

@@ -17,7 +17,7 @@ struct start {
 	int64_t offset;
 };
 
-struct member {
+struct group_member {
 	char client_id[384], host[256];
 };
 
@@ -26,7 +26,7 @@ bool group_is_member(const struct rd_kafka_consumer_group_metadata_s *metadata);
 
 /* *members: to be freed; none of an empty or unknown group. FAULT_RETRY: no answer within timeout_ms. FAULT_WAIT: the group's
  * members joined by a protocol that does not tell them to this request. */
-int group_list_members(struct rd_kafka_s *rk, const char *name, struct member **members, size_t *n, int timeout_ms,
+int group_list_members(struct rd_kafka_s *rk, const char *name, struct group_member **members, size_t *n, int timeout_ms,
 		       struct fault *fault) MUST_CHECK;
 /* *found: whether a member with that client.id is in the group. Faults as group_list_members. */
 int group_find_member(struct rd_kafka_s *rk, const char *name, const char *client_id, bool *found, int timeout_ms,

@@ -120,7 +120,7 @@ int inspection_cluster_id(struct inspection *inspection, char *id, size_t size, 
 	return 0;
 }
 
-int inspection_members(struct inspection *inspection, struct member **members, size_t *n, int timeout_ms, struct fault *fault)
+int inspection_members(struct inspection *inspection, struct group_member **members, size_t *n, int timeout_ms, struct fault *fault)
 {
 	return group_list_members(inspection->rk, inspection->config->group, members, n, timeout_ms, fault);
 }

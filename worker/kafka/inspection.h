@@ -7,7 +7,7 @@
 #include "worker/base/config.h"
 #include "worker/base/fault.h"
 #include "worker/base/offsets.h"
-#include "worker/kafka/group.h" /* struct member */
+#include "worker/kafka/group.h" /* struct group_member */
 
 struct inspection;
 
@@ -31,7 +31,7 @@ int inspection_watermarks(struct inspection *inspection, struct position *positi
 /* Copies the cluster's id. FAULT_WAIT: no answer. */
 int inspection_cluster_id(struct inspection *inspection, char *id, size_t size, int timeout_ms, struct fault *fault) MUST_CHECK;
 /* *members: to be freed. Faults as group_list_members. */
-int inspection_members(struct inspection *inspection, struct member **members, size_t *n, int timeout_ms, struct fault *fault) MUST_CHECK;
+int inspection_members(struct inspection *inspection, struct group_member **members, size_t *n, int timeout_ms, struct fault *fault) MUST_CHECK;
 
 /* Initialises a producer of that transactional.id, which ends a transaction that an earlier one left pending. FAULT_WAIT: it
  * cannot be initialised within timeout_ms. */
