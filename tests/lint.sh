@@ -34,7 +34,7 @@ layers='
 23 schemas/command schemas/result schemas/writer_schema
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
-30 worker/sql/sql
+30 worker/sql/sql worker/kafka/mark
 31 worker/operation worker/start worker/standstill worker/breaker worker/setbacks worker/parking worker/sizing worker/wait worker/control worker/copies worker/suspect worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group
 32 worker/duplicate worker/kafka/positions
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection
