@@ -35,7 +35,7 @@ layers='
 23 schemas/command schemas/result schemas/writer_schema schemas/dead_letter
 24 schemas/duplicate schemas/decode schemas/encode schemas/json
 25 schemas/codec
-30 worker/sql/sql
+30 worker/sql/sql worker/kafka/mark
 31 worker/operation worker/start worker/breaker worker/setbacks worker/sizing worker/wait worker/control worker/suspect worker/standstill worker/kafka/kafka worker/kafka/inflight worker/kafka/queue worker/kafka/group worker/parking worker/copies worker/kafka/message worker/kafka/limits
 32 worker/duplicate worker/kafka/positions worker/kafka/refusals
 33 worker/kafka/consumer worker/kafka/publisher worker/kafka/topics worker/kafka/inspection

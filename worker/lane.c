@@ -27,6 +27,7 @@
 #define BREAKER_PAUSE_MS 1000
 #define LEAVE_MS 5000
 #define LEAVE_SETTLE_MS 1000
+#define REVOKED_CONFIRM_MS 500
 #define BROKEN_LEAVE_MS 1000 /* a consumer that is given up: its partitions need not wait for the session time-out */
 #define INIT_MS 1000
 #define SCHEMA_PAUSE_MS 1000
@@ -493,6 +494,7 @@ static int take_over(struct lane *lane, struct fault *fault)
 	size_t n;
 
 	drop_batches(lane);
+	takeover_confirm_last(&lane->takeover, REVOKED_CONFIRM_MS);
 	n = consumer_partitions(lane->consumer, &ids);
 	assignment_take(&lane->assignment, consumer_serial(lane->consumer), ids, n);
 	for (size_t i = 0; i < BATCHES; i++)

@@ -324,6 +324,18 @@ static int settle(struct takeover *takeover, int64_t now_ms, struct fault *fault
 	return commit_ends(takeover, CHECK_MS, fault);
 }
 
+void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms)
+{
+	int64_t now_ms = clock_monotonic_ms();
+	struct fault fault;
+
+	if (!takeover->assignment->unconfirmed || takeover->assignment->serial == 0 || !session_connected(takeover->session))
+		return;
+	wait_begin_until(takeover->wait, now_ms, now_ms + wait_ms);
+	if (confirm(takeover, &fault) < 0 && fault.kind != FAULT_FENCED)
+		log_warn("not_confirmed", fault.msg, "lane", LOG_INT(takeover->wait->lane));
+}
+
 /* A worker that is stopped right behind its last batch has not seen yet what lies behind that. */
 static void await_ends(struct takeover *takeover, int64_t until_ms)
 {

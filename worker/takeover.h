@@ -37,6 +37,9 @@ bool takeover_is_due(const struct takeover *takeover, int64_t now_ms);
  * partitions, commits offsets again before they expire, looks for orders to resume halted partitions, tries leaderless
  * partitions again. */
 int takeover_maintain(struct takeover *takeover, int64_t now_ms, struct fault *fault) MUST_CHECK;
+/* Confirms published offsets of partitions that were taken away, within wait_ms: a person who has to go back there goes back to
+ * what is confirmed. A failure loses nothing. */
+void takeover_confirm_last(struct takeover *takeover, int64_t wait_ms);
 /* Confirms published offsets, and confirms and commits the ends of partitions, within wait_ms, before the lane leaves the group;
  * a failure loses nothing. */
 void takeover_settle_last(struct takeover *takeover, int64_t wait_ms);

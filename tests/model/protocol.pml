@@ -962,7 +962,7 @@ inline move() {
 #endif
 
 #if HALTS
-#define halts(x) (harmed && member[x] && !member[1 - x] && Worker[3 + x]@halted)
+#define halts(x) (harmed && assigned == x && member[x] && Worker[3 + x]@halted)
 
 /* A topic that was moved: from the first command that has no answer. */
 inline give_order() {

@@ -98,6 +98,24 @@ def wrong_of_group(world):
     return [line for line in wrong(check(world)) if "consumer group" in line or "is halted" in line]
 
 
+def test_another_consumer_commits_inside_of_the_last_batch(world):
+    """The batch is executed and not published: PostgreSQL knows its end, and yet nothing of it is answered."""
+    worker = world.worker(args=FAST, fail="commit-after:kill")
+    sent = send_to(world, 1, 5)
+    worker.wait(20)
+    with stranger(world):
+        wait_until(lambda: world.committed().get(1) == 5, 20, "the stranger has read the batch")
+    assert owner(world, 1)["executed_offset"] == 5 and not answered(world)
+    (line,) = wrong_of_group(world)
+    assert "committed offset 5, which no worker committed" in line and "--partition 1 --from 0" in line
+    worker.fail = None
+    worker.start()
+    msg = halt_of(worker, 1)
+    assert "which no worker committed" in msg
+    go_back(world, worker, 1, msg)
+    assert set(world.verify(sent)) == set(sent)
+
+
 def test_offsets_set_forward(world):
     sent, worker = start_and_stop(world)
     sent += send_to(world, 1, 7) + send_to(world, 2, 1)

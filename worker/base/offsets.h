@@ -13,6 +13,7 @@
 struct position {
 	int32_t partition;
 	int64_t committed; /* by the group; OFFSET_NONE: nothing committed */
+	bool foreign;      /* no worker of this version committed that */
 	int64_t low, high; /* first offset kept; the offset after the last stable record */
 	bool unknown;      /* low and high are not known: the partition's leader did not answer */
 };

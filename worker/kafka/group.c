@@ -8,6 +8,7 @@
 
 #include "worker/base/clock.h"
 #include "worker/base/must.h"
+#include "worker/kafka/mark.h"
 
 bool group_is_member(const struct rd_kafka_consumer_group_metadata_s *metadata)
 {
@@ -105,8 +106,12 @@ static void commit_offsets(rd_kafka_t *rk, const char *topic, const struct start
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
 
-	for (size_t i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, topic, starts[i].partition)->offset = starts[i].offset;
+	for (size_t i = 0; i < n; i++) {
+		rd_kafka_topic_partition_t *offset = rd_kafka_topic_partition_list_add(list, topic, starts[i].partition);
+
+		offset->offset = starts[i].offset;
+		mark_set(offset);
+	}
 	commit->err = rd_kafka_commit_queue(rk, list, queue, on_commit, commit);
 	commit->done = commit->err != RD_KAFKA_RESP_ERR_NO_ERROR;
 	while (!commit->done && clock_monotonic_ms() < deadline)

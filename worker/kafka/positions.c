@@ -6,6 +6,7 @@
 
 #include "worker/base/log.h"
 #include "worker/kafka/kafka.h"
+#include "worker/kafka/mark.h"
 
 #define ALONE_MS 300 /* for one partition, after the request for all has failed */
 
@@ -22,6 +23,7 @@ int positions_fetch_committed(struct rd_kafka_s *rk, const char *topic, struct p
 		/* An offset of a pending transaction comes as an error of that partition alone. */
 		err = list->elems[i].err;
 		positions[i].committed = list->elems[i].offset >= 0 ? list->elems[i].offset : OFFSET_NONE;
+		positions[i].foreign = positions[i].committed != OFFSET_NONE && !mark_is_set(&list->elems[i]);
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	if (err)

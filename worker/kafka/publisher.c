@@ -8,6 +8,7 @@
 #include "worker/base/clock.h"
 #include "worker/base/failpoint.h"
 #include "worker/kafka/kafka.h"
+#include "worker/kafka/mark.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
 #include "worker/kafka/inflight.h"
@@ -330,9 +331,13 @@ static int send_offsets(struct publisher *publisher, const struct publication *p
 	int64_t deadline = clock_monotonic_ms() + CALL_MS;
 	rd_kafka_error_t *error;
 
-	for (size_t i = 0; i < publication->offset_count; i++)
-		rd_kafka_topic_partition_list_add(list, publication->jobs[0].record.topic, publication->offsets[i].partition)->offset =
-			publication->offsets[i].next;
+	for (size_t i = 0; i < publication->offset_count; i++) {
+		rd_kafka_topic_partition_t *offset =
+			rd_kafka_topic_partition_list_add(list, publication->jobs[0].record.topic, publication->offsets[i].partition);
+
+		offset->offset = publication->offsets[i].next;
+		mark_set(offset);
+	}
 	while ((error = rd_kafka_send_offsets_to_transaction(publisher->rk, list, publication->metadata, CALL_MS)) != NULL) {
 		take_error(publisher, error, "send_offsets_to_transaction", fault);
 		if (fault->kind != FAULT_RETRY || clock_monotonic_ms() >= deadline)
