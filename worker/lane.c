@@ -283,9 +283,7 @@ static int ensure_clients(struct lane *lane, struct fault *fault)
 		return -1;
 	if (lane->executed)
 		return 0;
-	if (ensure_consumer(lane, fault) < 0)
-		return -1;
-	return ensure_session(lane, fault);
+	return ensure_consumer(lane, fault) < 0 ? -1 : ensure_session(lane, fault);
 }
 
 /* ---- one round ---- */

@@ -97,8 +97,8 @@ static void execute_in(const char *schema)
 	struct fault fault;
 	struct session *session = open_in(schema, &fault);
 	struct job *job = COMMAND(.trace = "one");
-	struct fence_partition partition = { 0, 0, 100 };
-	struct fence fence = { "cluster", "commands", &partition, 1 };
+	struct fence_partition partition = { 0, 0, 100, 100 };
+	struct fence fence = { "cluster", "commands", &partition, 1, false };
 	struct claim claim;
 
 	if (session == NULL)
