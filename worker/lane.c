@@ -114,7 +114,7 @@ static struct session *make_session(struct lane *lane)
 		.group = config->group,
 		.transactional_id = lane->transactional_id,
 		.claim_timeout_ms = config->lock_timeout_ms,
-		.lock_timeout_ms = config->lock_timeout_ms < LOCKWAIT_MS ? config->lock_timeout_ms : LOCKWAIT_MS,
+		.lock_timeout_ms = lockwait_timeout_ms(config),
 		.statement_timeout_ms = config->statement_timeout_ms,
 		.idle_in_transaction_ms = config->lock_timeout_ms,
 		.connect_timeout_ms = CONNECT_MS,

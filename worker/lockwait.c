@@ -8,6 +8,14 @@
 
 #define TRIES 3 /* a command waits for its rows as long as so many tries of lock_timeout_ms would */
 #define ASK_MS 1500
+#define LOCK_MS 150 /* how long a batch waits for a lock, and holds up the lane */
+
+int lockwait_timeout_ms(const struct config *config)
+{
+	bool never = config->lock_timeout_ms >= config->statement_timeout_ms; /* the statement's time is over first, as was wanted */
+
+	return never || config->lock_timeout_ms < LOCK_MS ? config->lock_timeout_ms : LOCK_MS;
+}
 
 void lockwait_init(struct lockwait *lockwait, const struct config *config, const struct session *session, struct wait *wait)
 {
@@ -30,7 +38,7 @@ static void readmit(struct lockwait *lockwait, struct consumer *consumer, struct
 	struct fault fault;
 
 	if (parked->held)
-		log_info("rows_unlocked", "the partition waits for no locked rows any more", "topic", lockwait->topic, "partition",
+		log_info("partition_goes_on", "the partition that waited is read again", "topic", lockwait->topic, "partition",
 			 LOG_INT(parked->partition));
 	(void)!consumer_readmit(consumer, parked->partition, &fault);
 	parking_remove(&lockwait->parking, parked);
@@ -95,7 +103,7 @@ static void tell(struct lockwait *lockwait, const struct parked *parked, const s
 		 "traceId", job->result.trace_id, "accountGroupId", job->result.account_group_id, "topic", lockwait->topic, "partition",
 		 LOG_INT(parked->partition), "offset", LOG_INT(job->record.offset), "waited_ms", LOG_INT(now_ms - parked->alone_at_ms),
 		 "table", or_null(blocker.table), "pid", or_null(blocker.pid), "application_name", or_null(blocker.application),
-		 "user", or_null(blocker.user), "since", or_null(blocker.since), "cause", lockwait->cause);
+		 "user", or_null(blocker.user), "since", or_null(blocker.since), "sqlstate", lockwait->sqlstate, "cause", lockwait->cause);
 }
 
 void lockwait_sent(struct lockwait *lockwait, const struct batch *batch)
@@ -122,6 +130,9 @@ void lockwait_met(struct lockwait *lockwait, struct consumer *consumer, const st
 	struct fault fault;
 
 	snprintf(lockwait->cause, sizeof lockwait->cause, "%s", met->msg);
+	memcpy(lockwait->sqlstate, met->sqlstate, sizeof lockwait->sqlstate);
+	if (lockwait_is_over(lockwait, batch)) /* it was to be answered, and cannot be: the fence, or its draft, is not to be had */
+		log_warn("waiting", met->msg, "topic", lockwait->topic, "partition", LOG_INT(batch->only), "sqlstate", met->sqlstate);
 	consumer_put_back(consumer);
 	doubt(lockwait, consumer, batch, limit);
 	if (batch->offset_count > 1)
@@ -133,7 +144,7 @@ void lockwait_met(struct lockwait *lockwait, struct consumer *consumer, const st
 		return;
 	parked->held = true;
 	log_warn("partition_waits", met->msg, "topic", lockwait->topic, "partition", LOG_INT(parked->partition), "commands",
-		 LOG_INT((int64_t)batch->count));
+		 LOG_INT((int64_t)batch->count), "sqlstate", met->sqlstate);
 	(void)!consumer_hold(consumer, parked->partition, &fault);
 }
 

@@ -16,8 +16,6 @@
 #include "worker/parking.h"
 #include "worker/wait.h"
 
-#define LOCKWAIT_MS 150 /* how long a batch waits for a lock, and holds up the lane */
-
 struct lockwait {
 	struct parking parking;
 	struct blockers *blockers;
@@ -25,8 +23,12 @@ struct lockwait {
 	struct wait *wait;
 	const char *topic;
 	bool others_first;  /* a try has just met its lock */
+	char sqlstate[6];
 	char cause[512];    /* PostgreSQL's sentence about the last lock that was met */
 };
+
+/* The lock_timeout of a batch. */
+int lockwait_timeout_ms(const struct config *config);
 
 void lockwait_init(struct lockwait *lockwait, const struct config *config, const struct session *session, struct wait *wait);
 void lockwait_destroy(struct lockwait *lockwait);

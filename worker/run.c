@@ -5,11 +5,14 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "worker/base/clock.h"
+#include "worker/base/findings.h"
 #include "worker/base/log.h"
 #include "worker/base/must.h"
+#include "worker/kafka/topics.h"
 #include "worker/lane.h"
 
 static atomic_bool stop;
@@ -50,6 +53,33 @@ static void *run_lane(void *arg)
 		atomic_store(&stop, true); /* the others drain; a supervisor starts all anew */
 	atomic_store(&thread->ended, true);
 	return NULL;
+}
+
+static void warn_of_timestamps(void *arg, bool wrong, const char *line)
+{
+	const struct config *config = arg;
+
+	if (wrong && strstr(line, config->commands) && strstr(line, "message.timestamp.type"))
+		log_warn("topic_setting", line, "topic", config->commands);
+}
+
+/* What check says of the commands topic's timestamps, once, beside the lanes: they wait for no answer. */
+static void *check_timestamps(void *arg)
+{
+	struct findings findings = { .print = warn_of_timestamps, .arg = arg };
+	struct fault fault;
+
+	if (topics_check(arg, &findings, &fault) < 0)
+		log_debug("topics_unknown", fault.msg);
+	return NULL;
+}
+
+static void check_topics(const struct config *config)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, check_timestamps, (void *)config) == 0)
+		pthread_detach(thread);
 }
 
 static bool all_ended(const struct worker_thread *threads, int n)
@@ -132,6 +162,7 @@ int run_lanes(const struct config *config, const struct operation *operation)
 			return EXIT_FAILURE;
 		}
 	}
+	check_topics(config);
 	for (int i = 0; i < config->lanes; i++)
 		must_be(pthread_create(&threads[i].thread, NULL, run_lane, &threads[i]) == 0);
 	wait_for_lanes(config, threads, config->lanes);

@@ -164,9 +164,10 @@ static void test_a_claim_in_flight_stops_the_batch(void **state)
 	(void)state;
 	run_on(claimant, "BEGIN");
 	run_on(claimant, "UPDATE partition_owner SET epoch = epoch + 1 WHERE topic = 'commands' AND partition = 0");
-	assert_fails(job, FAULT_WAIT, "55P03"); /* at the fence a lock timeout is nobody's command */
-	assert_false(session_connected(fx.session));
+	assert_fails(job, FAULT_RETRY, "55P03"); /* the partition waits, and its command is not refused */
+	assert_true(session_connected(fx.session));
 	run_on(claimant, "COMMIT");
+	assert_fails(job, FAULT_FENCED, "CD001");
 	PQfinish(claimant);
 	assert_not_written(job);
 	reconnect();

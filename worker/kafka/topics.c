@@ -135,7 +135,7 @@ static void want_topics(struct cluster *cluster, const struct config *config, in
 	}
 	add_rule(commands, "retention.ms", 7 * DAY_MS, "longer than the longest outage");
 	add_rule(commands, "retention.bytes", -1, "commands would be deleted before they are executed");
-	add_word(commands, "message.timestamp.type", "LogAppendTime", "rate limits are judged at the time a command arrived");
+	add_word(commands, "message.timestamp.type", "LogAppendTime", "rate limits are judged at the time a command arrived; a publisher's own time counts as the time when the command is judged");
 	add_rule(results, "retention.ms", 7 * DAY_MS, "subscribers catch up after an outage");
 	add_rule(dead_letters, "retention.ms", 30 * DAY_MS, "somebody has to look at them");
 	add_rule(dead_letters, "max.message.bytes",

@@ -85,9 +85,9 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHERE r.rated IS NULL AND c.account_group_id = r.ag AND c.id = r.source AND c.deleted_at IS NULL OFFSET 0) AS c ON true
 	LEFT JOIN LATERAL (SELECT a.id, a.kind, a.ready, a.lead_count FROM audiences AS a
 		WHERE r.rated IS NULL AND a.account_group_id = r.ag AND a.id = r.audience OFFSET 0) AS a ON true
-	LEFT JOIN LATERAL (SELECT ARRAY( -- of a folder, for leads that are given: one more than leads shows that there are more
+	LEFT JOIN LATERAL (SELECT ARRAY( -- of a folder: not all where there are far more than leads
 			SELECT l.id FROM audiences AS l WHERE l.account_group_id = r.ag AND l.parent_id = r.audience
-			LIMIT cardinality(r.leads) + 1) AS lists, (
+			LIMIT 8 * cardinality(r.leads) + 1) AS lists, (
 			SELECT min(l.id) FROM audiences AS l
 			WHERE l.account_group_id = r.ag AND l.parent_id = r.audience AND NOT l.ready) AS populating
 		WHERE a.kind = 'folder' OFFSET 0) AS f ON true
@@ -116,9 +116,9 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 			WHERE (SELECT true FROM audience_leads AS m
 				WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] AND m.lead_id = w LIMIT 1))
 		-- A folder: look up the lists of each lead, whose number does not grow with the folder's. They are compared with the
-		-- folder's lists, or, if those are more than the leads, with their own parent. OFFSET 0 keeps the comparison behind
+		-- folder's lists, or, if those are far more than the leads, with their own parent. OFFSET 0 keeps the comparison behind
 		-- the look-up, which else would be one for each list of the folder.
-		WHEN cardinality(f.lists) <= cardinality(f.leads) THEN ARRAY(
+		WHEN cardinality(f.lists) <= 8 * cardinality(f.leads) THEN ARRAY(
 			SELECT w FROM unnest(f.leads) AS w
 			WHERE (SELECT true FROM (SELECT m.audience_id FROM audience_leads AS m
 					WHERE m.account_group_id = f.ag AND m.lead_id = w OFFSET 0) AS m
