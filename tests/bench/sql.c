@@ -94,7 +94,7 @@ static void run_batches(struct run *run, size_t from, size_t count, size_t batch
 	for (size_t i = from; i < from + count;) {
 		size_t n = from + count - i < batch ? from + count - i : batch;
 
-		run->place.start_offset = (int64_t)i;
+		run->place.start_offset = run->place.end_offset = (int64_t)i;
 		for (size_t j = 0; j < n; j++) {
 			run->order[j] = &run->jobs[j];
 			judge(run, i++, &run->jobs[j]);
@@ -126,8 +126,8 @@ static void open_session(struct run *run, const char *database, int32_t partitio
 	run->claim = (struct claim){ .partition = partition };
 	if (session_connect(run->session, &fault) < 0 || ownership_claim(run->session, "bench", TOPIC, &run->claim, 1, &fault) < 0)
 		bench_die("%s", fault.msg);
-	run->place = (struct fence_partition){ partition, run->claim.epoch, 0 };
-	run->fence = (struct fence){ "bench", TOPIC, &run->place, 1 };
+	run->place = (struct fence_partition){ partition, run->claim.epoch, 0, 0 };
+	run->fence = (struct fence){ "bench", TOPIC, &run->place, 1, false };
 	run->codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
 	if (run->codec == NULL)
 		bench_die("%s", fault.msg);

@@ -243,8 +243,8 @@ static inline int find_draft(struct session *session, const struct job *job, boo
 static inline void claim_again(void)
 {
 	claim_partition(fx.session, 0, &fx.claim);
-	fx.partition = (struct fence_partition){ 0, fx.claim.epoch, 100 };
-	fx.fence = (struct fence){ "cluster", "commands", &fx.partition, 1 };
+	fx.partition = (struct fence_partition){ 0, fx.claim.epoch, 100, 100 };
+	fx.fence = (struct fence){ "cluster", "commands", &fx.partition, 1, false };
 }
 
 static inline void drop_database(const char *name)

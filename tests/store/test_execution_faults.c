@@ -337,7 +337,7 @@ static void test_probe_writes_nothing(void **state)
 static void test_probe_without_a_partition(void **state)
 {
 	struct session *session = open_session("", NULL);
-	struct fence none = { "", "", NULL, 0 };
+	struct fence none = { "", "", NULL, 0, false };
 	struct job *good = COMMAND(), *bad = COMMAND(.campaign = "none"), *jobs[] = { good, bad };
 	struct fault fault;
 

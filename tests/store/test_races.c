@@ -49,11 +49,11 @@ static void *race(void *arg)
 	struct session *session = open_session("group", NULL);
 	struct claim claim;
 	struct fence_partition partition;
-	struct fence fence = { "cluster", "commands", &partition, 1 };
+	struct fence fence = { "cluster", "commands", &partition, 1, false };
 	struct fault fault;
 
 	claim_partition(session, 100 + racer->number, &claim);
-	partition = (struct fence_partition){ claim.partition, claim.epoch, 0 };
+	partition = (struct fence_partition){ claim.partition, claim.epoch, 0, 0 };
 	for (int batch = 0; batch < RACE_BATCHES; batch++) {
 		struct job *order[RACE_BATCH];
 
