@@ -109,7 +109,7 @@ int partition_start(const struct position *position, const struct owned *owned, 
 
 bool partition_start_is_new(const struct owned *owned, int64_t start)
 {
-	return owned->executed != EXECUTED_UNKNOWN && start > owned->executed;
+	return start > owned->executed; /* so is any where nothing is known */
 }
 
 void partition_describe_refusal(const struct owned *owned, const char *cluster_id, char *why, size_t why_size)

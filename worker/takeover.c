@@ -166,8 +166,9 @@ static int position_all(struct takeover *takeover, const struct position *positi
 	return 0;
 }
 
-/* A start that PostgreSQL does not know would look like a stranger's, if the worker died when the group has it. */
-static int record_starts(struct takeover *takeover, const struct claim *claims, struct fault *fault)
+/* A start that PostgreSQL does not know would look like a stranger's, if the worker died when the group has it. Where an earlier
+ * version wrote the row last, its offset bears no mark: there the group comes first. */
+static int record_starts(struct takeover *takeover, const struct claim *claims, bool earlier_version, struct fault *fault)
 {
 	struct assignment *assignment = takeover->assignment;
 	struct fence_partition *starts = arena_array(takeover->arena, assignment->count, sizeof *starts);
@@ -176,7 +177,8 @@ static int record_starts(struct takeover *takeover, const struct claim *claims, 
 	for (size_t i = 0; i < assignment->count; i++) {
 		const struct partition *partition = &assignment->partitions[i];
 
-		if (partition->state == PARTITION_POSITIONED && partition_start_is_new(&claims[i].owned, partition->start))
+		if (partition->state == PARTITION_POSITIONED && partition_start_is_new(&claims[i].owned, partition->start) &&
+		    (claims[i].owned.executed == EXECUTED_UNKNOWN) == earlier_version)
 			starts[fence.count++] = (struct fence_partition){ partition->id, partition->epoch, OFFSET_NONE, partition->start };
 	}
 	if (fence.count == 0)
@@ -252,10 +254,11 @@ int takeover_run(struct takeover *takeover, struct fault *fault)
 	end_predecessors(takeover, true);
 	if (fetch_positions(takeover, positions, fault) < 0)
 		return -1;
-	if (position_all(takeover, positions, claims, fault) < 0 || record_starts(takeover, claims, fault) < 0)
+	if (position_all(takeover, positions, claims, fault) < 0 || record_starts(takeover, claims, false, fault) < 0)
 		return -1;
 	positioned = assignment_collect(assignment, PARTITION_POSITIONED, starts);
-	if (check(takeover, starts, positioned, CHECK_MS, fault) < 0 || finish_resumes(takeover, claims, fault) < 0)
+	if (check(takeover, starts, positioned, CHECK_MS, fault) < 0 || record_starts(takeover, claims, true, fault) < 0 ||
+	    finish_resumes(takeover, claims, fault) < 0)
 		return -1;
 	return start(takeover, starts, positioned, fault);
 }

@@ -1,6 +1,7 @@
 """What a round leaves behind, as files for the history checker (checker/check_history.py says what each holds)."""
 
 import base64
+import collections
 import contextlib
 import decimal
 import json
@@ -63,11 +64,13 @@ class Collector:
         self.cell = cell
         self.ends = {}  # by topic and isolation level: partition -> offset, up to which earlier rounds have read
         self.audit_id = 0
+        self.unreadable = collections.Counter()  # by partition: offsets that hold no command, control records and aborted ones
 
     # While the round goes on
 
     def begin(self, folder):
         self.folder, self.begin_ms = folder, time.time() * 1000
+        self.unreadable.clear()
         self.log_acked, self.log_change, self.log_fault = (
             Lines(folder / name) for name in ("acked.jsonl", "changes.jsonl", "faults.jsonl"))
         self.log_sample = Lines(folder / "workers.jsonl")
@@ -76,6 +79,9 @@ class Collector:
             "SELECT * FROM %s%s" % (table, " WHERE trace_id IS NULL" if table == "campaigns" else "")) for table in STATE})
         self.audit_id = self.patiently(lambda: self.rows("SELECT coalesce(max(id), 0) AS id FROM fault_audit"))[0]["id"]
         (folder / "state.json").write_text(json.dumps(state))
+
+    def note_unreadable(self, partition, count):
+        self.unreadable[partition] += count
 
     def rows(self, text, values=None):
         with contextlib.closing(self.cell.services.postgres.connect(self.cell.database)) as session:
@@ -180,7 +186,8 @@ class Collector:
         for place in cell.quiet.plain.committed(places, timeout=20):
             low, high = cell.quiet.plain.get_watermark_offsets(place, timeout=20)
             found["commands"][str(place.partition)] = {
-                "committed": place.offset, "low": low, "high": high, "round_begin": self.round_begin.get(place.partition, 0)}
+                "committed": place.offset, "low": low, "high": high, "round_begin": self.round_begin.get(place.partition, 0),
+                "unreadable": self.unreadable[place.partition]}
         for kind, topic in (("results", cell.results), ("dead_letters", cell.dead_letters)):
             for p in range(2 if kind == "results" else 1):
                 place = confluent_kafka.TopicPartition(topic, p)

@@ -8,6 +8,7 @@ ground) take (ground, cell, rng). They may meet a fault of the whole ground: the
 import contextlib
 import functools
 import os
+import re
 import signal
 import time
 
@@ -316,22 +317,45 @@ def partitions_added(ground, cell, rng):
     return "%s: %d" % (cell.commands, count)
 
 
-@fault
-def offsets_reset(ground, cell, rng):
-    """A person sets the group's offsets to the earliest. No worker of the group may be running; the members of those that
-    were killed are waited out."""
+def commit_offsets(ground, cell, choose):
+    """Somebody commits in the group: choose(first, end) of each partition. No worker of the group may be running; the members of
+    those that were killed are waited out."""
     consumer = confluent_kafka.Consumer({
         "bootstrap.servers": ground.brokers, "group.id": cell.group, "enable.auto.commit": False})
 
-    def reset():
+    def commit():
         with contextlib.suppress(confluent_kafka.KafkaException):
             places = [confluent_kafka.TopicPartition(cell.commands, p) for p in range(cell.partitions)]
             for place in places:
-                place.offset = consumer.get_watermark_offsets(place, timeout=10)[0]
+                place.offset = choose(*consumer.get_watermark_offsets(place, timeout=10))
             return all(place.error is None for place in consumer.commit(offsets=places, asynchronous=False))
 
     try:
-        harness.wait_until(reset, 60, "offsets of %s reset" % cell.group, 0.2)
+        harness.wait_until(commit, 60, "offsets of %s committed" % cell.group, 0.2)
     finally:
         consumer.close()
     return cell.group
+
+
+@fault
+def offsets_reset(ground, cell, rng):
+    """A person sets the group's offsets to the earliest."""
+    return commit_offsets(ground, cell, lambda first, end: first)
+
+
+@fault
+def stranger_commits(ground, cell, rng):
+    """Another consumer has read everything in the group, as kafka-console-consumer does when it is given the group's name."""
+    return commit_offsets(ground, cell, lambda first, end: end)
+
+
+def resume_halted(world, worker):
+    """The person who reads the log and carries out what it offers. The partitions that are resumed."""
+    resumed = {}
+    for event in worker.events("partition_halted"):
+        offered = re.search(r"campaign-worker resume --partition (\d+) --from (\d+)", event["msg"])
+        if offered:
+            resumed[int(offered[1])] = offered[2]
+    for partition, offset in resumed.items():
+        world.program("campaign-worker", "resume", "--partition", str(partition), "--from", offset)
+    return sorted(resumed)

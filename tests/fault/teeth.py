@@ -56,6 +56,7 @@ import history  # noqa: E402
 import machine  # noqa: E402
 import nemesis  # noqa: E402
 import plans  # noqa: E402
+import test_offsets  # noqa: E402
 import workload  # noqa: E402
 from avrocodec import command_codec  # noqa: E402
 from fault import CellProcess  # noqa: E402
@@ -152,6 +153,22 @@ class Stage(harness.World):
                 "traceId": command["traceId"], "accountGroupId": command["accountGroupId"], "sent_ms": sent_ms,
                 "acked_ms": time.time() * 1000})
         return places
+
+    def send_in_transaction(self, command):
+        """Behind the command lies the control record that ends the transaction."""
+        producer = confluent_kafka.Producer({"bootstrap.servers": self.brokers, "transactional.id": self.name + "-gateway"})
+        producer.init_transactions(20)
+        producer.begin_transaction()
+        with contextlib.ExitStack() as stack:
+            stack.callback(setattr, self, "_producer", self._producer)
+            self._producer = producer
+            ((partition, _),) = self.send_raw((command["accountGroupId"], command_codec.encode(command)))
+        producer.commit_transaction(20)
+        self.collector.note_unreadable(partition, 1)
+
+    def forget_group(self):
+        """Offsets, as on a cluster where the group never was."""
+        test_offsets.delete_group(self)
 
     def set_ready(self, ready):
         """Good commands are refused, because their audience is still being filled; or not any more."""
@@ -407,6 +424,62 @@ def producer_fenced(stage):
     stage.await_results(2)
 
 
+def somebody_else_commits(stage):
+    """Another consumer commits the end of the partition in the group while no worker runs. A person goes back."""
+    worker = stage.worker("one")
+    stage.ask(3)
+    stage.await_results(3)
+    assert worker.stop() == 0
+    stage.ask(2)
+    nemesis.stranger_commits(stage.services, stage, stage.rng)
+    worker.start()
+    soon(lambda: nemesis.resume_halted(stage, worker))
+
+
+def somebody_else_commits_the_last_batch(stage):
+    """A worker dies when its batch is executed and not published. Another consumer reads the same commands, and commits."""
+    worker = stage.worker("one", fail="commit-after:kill")
+    stage.ask(3)
+    worker.wait(30)
+    nemesis.stranger_commits(stage.services, stage, stage.rng)
+    worker.fail = None
+    worker.start()
+    soon(lambda: nemesis.resume_halted(stage, worker))
+
+
+def topic_moved(stage):
+    """The topic is mirrored to another cluster, where the group has no offsets. A person goes on behind what is answered."""
+    stage.set_ready(False)
+    worker = stage.worker("one")
+    stage.ask(2)
+    stage.await_results(2)
+    assert worker.stop() == 0
+    stage.sql("UPDATE partition_owner SET cluster_id = 'the-old-cluster'")
+    stage.forget_group()
+    stage.set_ready(True)
+    worker.start()
+    soon(lambda: worker.events("partition_halted") or answers(worker))
+    stage.program("campaign-worker", "resume", "--partition", "0", "--from", "2")
+    stage.ask()
+    soon(lambda: answers(worker))
+
+
+def publisher_has_transactions(stage):
+    """The partition ends with a control record."""
+    worker = stage.worker("one")
+    await_running(worker)
+    stage.send_in_transaction(stage.command())
+    stage.await_results(1)
+
+
+def two_commands_of_one_trace(stage):
+    """Both lie in one batch; the second is no copy of the first."""
+    first = stage.command(name="Named")
+    stage.send(first, {**first, "name": "Named otherwise"})
+    stage.worker("one")
+    stage.await_results(2)
+
+
 SCENES = [
     ("no-fence", zombie_before_its_transaction),
     ("key-share", zombie_behind_its_fence),
@@ -425,6 +498,11 @@ SCENES = [
     ("no-confirmed-offset", offsets_set_back),
     ("no-rewind", producer_fenced),
     ("confirmed-ahead", died_with_a_batch_ahead),
+    ("no-executed-offset", somebody_else_commits),
+    ("no-mark", somebody_else_commits_the_last_batch),
+    ("no-cluster", topic_moved),
+    ("no-end", publisher_has_transactions),
+    ("copies-alike", two_commands_of_one_trace),
 ]
 # What a scene may run into on a machine that is too slow for it, or with a mutant that has lost its way.
 DISTURBED = (AssertionError, OSError, ValueError, psycopg2.Error, confluent_kafka.KafkaException,

@@ -471,6 +471,20 @@ def test_gap(breaks, made):
     breaks(made, "C4", "partition 0 should hold offsets 100 to 102", "101")
 
 
+@pytest.mark.parametrize("unreadable", [0, 1, 2])
+def test_control_records(passes, breaks, made, unreadable):
+    """As many offsets without a command as the publisher's transactions account for."""
+    made.good("t1")
+    made.next_offset[0] += 1
+    made.good("t2", 1100)
+    made.ends = made.offsets()
+    made.ends["commands"]["0"]["unreadable"] = unreadable
+    if unreadable == 1:
+        passes(made)
+    else:
+        breaks(made, "C4", "partition 0 should hold offsets 100 to 102")
+
+
 def test_unknown_partition(breaks, made):
     made.good("t1", partition=7)
     made.ends = made.offsets()
