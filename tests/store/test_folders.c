@@ -59,7 +59,7 @@ static long pages_of(PGconn *conn, const char *audience, int first, int n)
 		 "CREATE TEMP TABLE plan (line text) ON COMMIT DROP; "
 		 "FOR line IN EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) EXECUTE e(ARRAY[''n''], ARRAY[sha256(''d'')], ARRAY[-1::bigint], "
 		 "50000, ARRAY[''t''], ARRAY[''" AG "''], ARRAY[''" RUNNING "''], ARRAY[NULL::text], ARRAY[''%s''], ARRAY[' || leads || '::text], "
-		 "ARRAY[sha256(''demo-key-full'')], ARRAY[NULL::bigint], ARRAY[false])' LOOP INSERT INTO plan VALUES (line); END LOOP; END $do$",
+		 "ARRAY[sha256(''demo-key-full'')], ARRAY[NULL::bigint], ARRAY[false], ARRAY[2147483647])' LOOP INSERT INTO plan VALUES (line); END LOOP; END $do$",
 		 audience);
 	run_on(conn, sql);
 	plan = PQexec(conn, "SELECT line FROM plan WHERE line LIKE '%Buffers: shared%' LIMIT 1");
