@@ -190,8 +190,8 @@ def test_check_topics(proper_world):
     found = wrong(check(world, CAMPAIGN_RESULTS="nowhere-" + world.name, CAMPAIGN_COMMANDS=world.results))
     assert sorted(found) == sorted([
         "topic nowhere-%s: missing, or not to be seen by this user" % world.name,
-        "topic %s: message.timestamp.type is CreateTime, wanted LogAppendTime: rate limits are judged at the time a command arrived"
-        % world.results])
+        "topic %s: message.timestamp.type is CreateTime, wanted LogAppendTime: rate limits are judged at the time a command arrived; "
+        "a publisher's own time counts as the time when the command is judged" % world.results])
 
 
 def test_check_halted_partitions(proper_world):

@@ -84,7 +84,7 @@ def test_refused_by_the_database(world):
     assert statuses(results, sent) == [500, *[201] * 12, 500, 201, 201, 500]
     assert [results[place]["draftExisted"] for place in sent[-3:-1]] == [True, True]
     letters = world.all_dead_letters()
-    assert len(letters) == 3 and {letter.header("answered") for letter in letters} == {"INTERNAL_ERROR"}
+    assert len(letters) == 3 and {letter.header("campaign-dlt-answered") for letter in letters} == {"INTERNAL_ERROR"}
     assert len(worker.events("dead_letter")) == 3
 
 

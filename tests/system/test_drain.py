@@ -131,30 +131,39 @@ def test_a_second_signal_ends_at_once(world):
 
 
 @contextlib.contextmanager
-def table_locked(world):
-    session = world.session()
-    with session.cursor() as cursor:
-        cursor.execute("LOCK TABLE campaigns IN ACCESS EXCLUSIVE MODE")
-    yield session
-    session.rollback()
+def postgresql_hanging(world):
+    """Every statement that writes a draft takes until the yielded function is called."""
+    world.sql("""
+        CREATE TABLE hanging AS SELECT 1;
+        CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+        BEGIN
+            WHILE EXISTS (SELECT FROM public.hanging) LOOP PERFORM pg_sleep(0.02); END LOOP;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER hang BEFORE INSERT ON campaigns FOR EACH ROW EXECUTE FUNCTION hang()""")
+    try:
+        yield lambda: world.sql("DELETE FROM hanging")
+    finally:
+        world.sql("DELETE FROM hanging")
+        world.sql("DROP FUNCTION hang CASCADE")
 
 
-def wait_for_blocked_statement(world):
+def wait_for_hanging_statement(world):
     wait_until(lambda: world.sql(
         "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'campaign-worker%%' "
-        "AND wait_event_type = 'Lock'", world.database), 20, "the batch waits for a lock")
+        "AND wait_event = 'PgSleep'", world.database), 20, "the batch hangs")
 
 
 def test_postgresql_hangs_for_a_while(world):
     worker = world.worker()
     worker.wait_for_log("running")
-    with table_locked(world) as session:
+    with postgresql_hanging(world) as release:
         sent = one_batch(world)
-        wait_for_blocked_statement(world)
+        wait_for_hanging_statement(world)
         worker.signal(signal.SIGTERM)
         time.sleep(0.5)
         assert worker.alive()
-        session.rollback()
+        release()
         assert worker.wait() == 0
     world.verify(sent)
 
@@ -162,12 +171,27 @@ def test_postgresql_hangs_for_a_while(world):
 def test_postgresql_hangs(world):
     worker = world.worker(env=BUDGET, args=FAST)
     worker.wait_for_log("running")
-    with table_locked(world):
+    with postgresql_hanging(world):
         sent = one_batch(world)
-        wait_for_blocked_statement(world)
+        wait_for_hanging_statement(world)
         status, took_s, waited_s = drain(worker)
         assert status == 1 and BUDGET_S <= took_s < BUDGET_S + 1 + waited_s
         assert worker.events("drain_budget_exceeded")
+    assert not world.all_results()
+    check_nothing_lost(world, worker, sent)
+
+
+def test_rows_stay_locked(world):
+    """A batch that waits for rows is in nobody's hand: it is left to the next worker, at once."""
+    worker = world.worker(args=FAST)
+    worker.wait_for_log("running")
+    holder = world.session()
+    holder.cursor().execute("LOCK TABLE campaigns")
+    sent = one_batch(world)
+    worker.wait_for_log("partition_waits")
+    status, took_s, waited_s = drain(worker)
+    assert status == 0 and took_s < PROMPT_S + waited_s
+    holder.rollback()
     assert not world.all_results()
     check_nothing_lost(world, worker, sent)
 
