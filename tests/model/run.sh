@@ -45,7 +45,7 @@ breaks 16 | Kafka first                                         | DATABASE_FIRST
 breaks 4  | a failed command refused although its draft is there | LOOK=0 FAIL CRASH COMMANDS=1
 breaks 8  | rule 7: no halt, and somebody else commits           | EXECUTED=2 MARK=0 STRANGER REBALANCE COMMANDS=1
 breaks 8  | rule 7: an offset inside of the last batch counts as ours | MARK=0 STRANGER REBALANCE COMMANDS=1
-breaks 16 | rule 7: no halt, and the database is an older one   | EXECUTED=2 RESTORE CRASH COMMANDS=1
+breaks 16 | rule 7: no halt, and the database is an older one   | EXECUTED=2 RESTORE COMMANDS=1
 breaks 64 | rule 7: a start is recorded behind the group commit | RECORD=2 FRESH CRASH COMMANDS=1
 breaks 16 | rule 7: the first part of a batch writes its end    | LAST_PART=0 RESTORE SPLIT
 breaks 8  | rule 7: resumes from executed_offset, a batch is lost | GO_BACK=0 STRANGER REBALANCE COMMANDS=1
