@@ -24,6 +24,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
+from avrocodec import command_codec  # noqa: E402
 import harness  # noqa: E402
 import nemesis  # noqa: E402
 from ground import Ground  # noqa: E402
@@ -373,3 +374,32 @@ def test_everything_was_answered_rightly(scene):
     scene.load.join()
     scene.cell.connection.close()  # it has seen several crashes
     assert len(scene.cell.verify(scene.load.sent, 60)) > len(scene.load.sent) > 20
+
+
+def test_records_deleted(scene, inflict):
+    """Behind the load: what is not answered must not be deleted."""
+    producer = confluent_kafka.Producer({"bootstrap.servers": scene.cell.brokers, "transactional.id": "ground-gateway"})
+    producer.init_transactions(30)
+    for end in producer.commit_transaction, producer.abort_transaction:
+        producer.begin_transaction()
+        command = scene.cell.command()
+        producer.produce(scene.cell.commands, command_codec.encode(command), command["accountGroupId"])
+        producer.flush(30)
+        end(30)
+
+    def ends():
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": scene.cell.brokers, "group.id": "ends"})
+        with contextlib.closing(consumer):
+            return {p: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(scene.cell.commands, p), timeout=10)
+                    for p in range(scene.cell.partitions)}
+
+    def delete(ground):
+        harness.wait_until(lambda: scene.cell.committed() == {p: high for p, (_, high) in ends().items()}, 30, "all is answered")
+        entry = nemesis.records_deleted(ground, scene.cell, random.Random(2))
+        assert all(low == high for low, high in ends().values())
+        scene.worker.kill()
+        scene.worker.start()
+        return entry
+
+    inflict(delete)
+    assert not scene.worker.events("partition_halted")
