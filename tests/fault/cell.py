@@ -476,10 +476,24 @@ class Cell(harness.World):
             "transactional.id": "%s-%s" % (self.name, name)})
         producer.init_transactions(30)
         producer.begin_transaction()
-        counts = self.publish(rng, name, lambda: producer, None if commit else lambda entry: None)
-        (producer.commit_transaction if commit else producer.abort_transaction)(60)
+        acked = []
+        counts = self.publish(rng, name, lambda: producer, acked.append)
+        self.end_transaction(producer.commit_transaction if commit else producer.abort_transaction)
+        for entry in acked if commit else ():
+            self.collector.log_acked(entry)
         for partition, count in counts.items():
             self.collector.note_unreadable(partition, 1 if commit else 1 + count)
+
+    @staticmethod
+    def end_transaction(end):
+        """Until it is known to have ended: brokers may be away."""
+        for _ in range(5):
+            try:
+                return end(60)
+            except confluent_kafka.KafkaException as error:
+                if not error.args[0].retriable():
+                    raise
+        raise AssertionError("it is not known how a publisher's transaction ended")
 
     def unread(self):
         """By partition, up to where commands are executed, if there are more."""
