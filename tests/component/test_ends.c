@@ -111,6 +111,30 @@ static void test_the_end_is_known_behind_the_last_record(void **state)
 	assert_false(consumer_find_end(consumer, 0, &end));
 }
 
+/* A held partition keeps a few of its waiting records. The end that was met lies behind those that are cut, and must not move
+ * the start beyond them. */
+static void test_an_end_behind_what_was_cut_is_void(void **state)
+{
+	struct partition *partition;
+	struct fault fault;
+	struct end end;
+
+	(void)state;
+	run_from(0);
+	await_end(0, RECORDS);
+	consumer_set_aside(consumer, 0);
+	assert_int_equal(consumer_hold(consumer, 0, &fault), 0);
+	assert_true(consumer_find_end(consumer, 0, &end));
+	assert_true(end.next < RECORDS);
+	assert_int_equal(end.stable, OFFSET_NONE);
+	partition = assignment_find(&assignment, 0);
+	partition->start = end.next; /* all that is left of it is published */
+	ends_look(&assignment, consumer, clock_monotonic_ms());
+	assert_int_equal(partition->start, end.next);
+	assert_int_equal(consumer_readmit(consumer, 0, &fault), 0);
+	assert_int_equal(await_end(0, RECORDS).next, RECORDS);
+}
+
 /* Records that wait, are in hand, or were dropped before they were published: the start stays before them. */
 static void test_no_start_moves_beyond_what_is_published(void **state)
 {
@@ -236,6 +260,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_end_is_known_behind_the_last_record),
+		cmocka_unit_test(test_an_end_behind_what_was_cut_is_void),
 		cmocka_unit_test(test_no_start_moves_beyond_what_is_published),
 		cmocka_unit_test(test_commits_what_moved_and_tries_again_when_refused),
 		cmocka_unit_test(test_commits_nothing_for_an_assignment_that_is_gone),

@@ -71,6 +71,7 @@ class Collector:
     def begin(self, folder):
         self.folder, self.begin_ms = folder, time.time() * 1000
         self.unreadable.clear()
+        self.kept = []
         self.log_acked, self.log_change, self.log_fault = (
             Lines(folder / name) for name in ("acked.jsonl", "changes.jsonl", "faults.jsonl"))
         self.log_sample = Lines(folder / "workers.jsonl")
@@ -79,6 +80,10 @@ class Collector:
             "SELECT * FROM %s%s" % (table, " WHERE trace_id IS NULL" if table == "campaigns" else "")) for table in STATE})
         self.audit_id = self.patiently(lambda: self.rows("SELECT coalesce(max(id), 0) AS id FROM fault_audit"))[0]["id"]
         (folder / "state.json").write_text(json.dumps(state))
+
+    def keep_commands(self):
+        """Before they are deleted."""
+        self.kept += self.patiently(lambda: self.read(self.cell.commands, "read_committed"))
 
     def note_unreadable(self, partition, count):
         self.unreadable[partition] += count
@@ -114,7 +119,8 @@ class Collector:
         for name, topic, isolation in (
                 ("commands", cell.commands, "read_committed"), ("results", cell.results, "read_committed"),
                 ("results_raw", cell.results, "read_uncommitted"), ("dead_letters", cell.dead_letters, "read_committed")):
-            write_lines(folder / (name + ".jsonl"), map(record_line, self.patiently(lambda: self.read(topic, isolation))))
+            records = self.patiently(lambda: self.read(topic, isolation))
+            write_lines(folder / (name + ".jsonl"), map(record_line, self.kept + records if name == "commands" else records))
         self.patiently(self.write_rows)
         (folder / "offsets.json").write_text(json.dumps(self.patiently(self.offsets)))
         (folder / "meta.json").write_text(json.dumps({

@@ -11,12 +11,14 @@ import os
 import re
 import signal
 import time
+import types
 
 import confluent_kafka
 import confluent_kafka.admin
 import psycopg2
 
 import harness
+import test_offsets
 
 WORKERS = "application_name LIKE 'campaign-worker%%'"
 MISSED_S = 5  # a fault waits so long for a worker to be there
@@ -286,6 +288,35 @@ def deadlock(ground, cell, rng):
 
 
 @fault
+def poisoned(ground, cell, rng):
+    """Drafts of some names raise an error that no list of SQLSTATEs has."""
+    name, state = "%%%d" % rng.randrange(10), rng.choice(["XX000", "P0002", "21000", "44000", "ZZ901", "55000", "0A000"])
+    with own_session(cell) as cursor:
+        cursor.execute("""
+            CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'poison' USING ERRCODE = TG_ARGV[0]; END $$""")
+        cursor.execute("CREATE TRIGGER poison BEFORE INSERT ON campaigns FOR EACH ROW "
+                       "WHEN (NEW.trace_id IS NOT NULL AND NEW.name LIKE %s) EXECUTE FUNCTION poison(%s)", (name, state))
+        cursor.connection.commit()
+    try:
+        time.sleep(rng.uniform(1, 5))
+    finally:
+        unpoison_patiently(cell)
+    return "names like %s of %s, %s" % (name, cell.database, state)
+
+
+def unpoison_patiently(cell):
+    """Another fault may be going on."""
+    def unpoison():
+        with contextlib.suppress(psycopg2.Error), own_session(cell) as cursor:
+            cursor.execute("DROP FUNCTION IF EXISTS poison() CASCADE")
+            cursor.connection.commit()
+            return True
+
+    harness.wait_until(unpoison, 60, "the poison is taken out", 0.2)
+
+
+@fault
 def slow_database(ground, cell, rng):
     """SIGSTOP of one worker's server process, with whatever locks it holds at that moment."""
     pid = rng.choice(worker_sessions(ground, cell))
@@ -349,13 +380,37 @@ def stranger_commits(ground, cell, rng):
     return commit_offsets(ground, cell, lambda first, end: end)
 
 
+@fault
+def records_deleted(ground, cell, rng):
+    """Retention: everything that the commands topic holds."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": ground.brokers, "group.id": "retention", "enable.auto.commit": False})
+    with contextlib.closing(consumer):
+        places = [confluent_kafka.TopicPartition(cell.commands, p) for p in range(cell.partitions)]
+        for place in places:
+            place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
+    known = ground.topics()
+    for place in places:
+        leader = known.brokers[known.topics[cell.commands].partitions[place.partition].leader]
+        at_leader = types.SimpleNamespace(brokers="%s:%d" % (leader.host, leader.port), commands=cell.commands)
+        test_offsets.delete_records(at_leader, place.partition, place.offset)
+    return cell.commands
+
+
+def offers(worker):
+    """What the worker's log offers for its halted partitions: where each may be resumed."""
+    found = (re.search(r"campaign-worker resume --partition (\d+) --from (\d+)", event["msg"])
+             for event in worker.events("partition_halted"))
+    return {int(offer[1]): int(offer[2]) for offer in found if offer}
+
+
+def resume(world, places):
+    """A person's order for each partition."""
+    for partition, offset in places.items():
+        world.program("campaign-worker", "resume", "--partition", str(partition), "--from", str(offset))
+
+
 def resume_halted(world, worker):
-    """The person who reads the log and carries out what it offers. The partitions that are resumed."""
-    resumed = {}
-    for event in worker.events("partition_halted"):
-        offered = re.search(r"campaign-worker resume --partition (\d+) --from (\d+)", event["msg"])
-        if offered:
-            resumed[int(offered[1])] = offered[2]
-    for partition, offset in resumed.items():
-        world.program("campaign-worker", "resume", "--partition", str(partition), "--from", offset)
-    return sorted(resumed)
+    """The person who reads the log and carries out what it offers."""
+    places = offers(worker)
+    resume(world, places)
+    return places

@@ -35,8 +35,10 @@ SLOW_STEPS = ["begin", "commit-after", "ktx-begin", "offsets-after", "endtxn-bef
 # What is done to a cell's database or topics meanwhile (nemesis.py).
 TROUBLES = [
     "sessions_terminated", "rows_locked", "rows_locked", "deadlock", "slow_database", "read_only", "connections_refused",
-    "partitions_added",
+    "partitions_added", "poisoned",
 ]
+# What is done between two rounds, while nothing else is wrong (cell.py), and how often.
+PRELUDES = {None: 76, "offsets_reset": 8, "stranger_commits": 8, "records_deleted": 8}
 TURNS_OF_A_SLOT = 5
 # recovery.py; at most so many seconds, on a machine that has nothing else to do: the longest session that is chosen here,
 # and 5 s; a worker that comes back; one that is told to end.
@@ -128,7 +130,8 @@ def make_of(seed, number, deck):
     turns = [turn(rng, what, chosen["session_ms"]) for what in deck[:2 * TURNS_OF_A_SLOT]]
     return {
         "kind": "faults", "seed": seed, "round": number, "settings": chosen, "turns": {"one": turns[0::2], "two": turns[1::2]},
-        "troubles": rng.sample(TROUBLES, rng.choice([0, 1, 1, 2])), "reset_offsets": rng.random() < 0.08,
+        "troubles": rng.sample(TROUBLES, rng.choice([0, 1, 1, 2])),
+        "prelude": rng.choices(list(PRELUDES), list(PRELUDES.values()))[0],
     }
 
 

@@ -89,7 +89,7 @@ class Stage(harness.World):
         services = copy.copy(ground)
         services.TEMPLATE = template
         super().__init__(services, name, partitions=1)
-        self.ground, self.program, self.rng = ground, program, rng
+        self.ground, self.worker_program, self.rng = ground, program, rng
         self.home, self.folder = self.folder, self.folder / "logs"  # where workers log
         self.folder.mkdir()
         with contextlib.closing(ground.postgres.connect(self.database)) as connection, connection.cursor() as cursor:
@@ -124,7 +124,7 @@ class Stage(harness.World):
     def worker(self, slot, fail=None, member=BRIEF, batch=500):
         worker = harness.Worker(self, slot, args=[*member, *PATIENT, "--batch", str(batch)], fail=fail,
                                 ahead=True, env={"CAMPAIGN_LOG_LEVEL": "debug"})
-        worker.args[0] = self.program
+        worker.args[0] = self.worker_program
         self.workers.append(worker)
         worker.start()
         if fail:

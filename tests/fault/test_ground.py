@@ -24,6 +24,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
+from avrocodec import command_codec  # noqa: E402
 import harness  # noqa: E402
 import nemesis  # noqa: E402
 from ground import Ground  # noqa: E402
@@ -76,7 +77,8 @@ class Load(threading.Thread):
     def run(self):
         rng = random.Random(1)
         while not self.ending.wait(LOAD_PAUSE_S):
-            self.sent += self.world.send(*(self.world.command(accountGroupId=name) for name in rng.sample(self.names, 2)))
+            self.sent += self.world.send(*(self.world.command(accountGroupId=name, name="Named %d" % rng.randrange(10))
+                                           for name in rng.sample(self.names, 2)))
 
 
 class Scene:
@@ -343,8 +345,61 @@ def test_offsets_reset(scene, inflict):
     inflict(reset)
 
 
+def test_poisoned(scene, inflict):
+    def raised():
+        return any(worker.events("dead_letter") for worker in scene.cell.workers)
+
+    with observed(raised, "a command that the database fails alone"):
+        inflict(nemesis.poisoned, scene.cell, random.Random(2))
+    assert not scene.cell.sql("SELECT FROM pg_trigger WHERE tgname = 'poison'")
+
+
+def test_stranger_commits(scene, inflict):
+    def commit(ground):
+        assert scene.worker.stop() == 0
+        executed = {row["partition"]: row["executed_offset"] for row in scene.cell.sql("SELECT * FROM partition_owner")}
+        time.sleep(1)  # the load goes on
+        entry = nemesis.stranger_commits(ground, scene.cell, random.Random(2))
+        unread = {partition for partition, offset in scene.cell.committed().items() if offset > executed[partition]}
+        scene.worker.start()
+        harness.wait_until(lambda: unread <= set(nemesis.offers(scene.worker)), 20, "partitions are halted")
+        assert nemesis.resume_halted(scene.cell, scene.worker) == {partition: executed[partition] for partition in unread}
+        return entry
+
+    inflict(commit)
+
+
 def test_everything_was_answered_rightly(scene):
     scene.load.ending.set()
     scene.load.join()
     scene.cell.connection.close()  # it has seen several crashes
-    assert len(scene.cell.verify(scene.load.sent, 60)) > len(scene.load.sent) > 100
+    assert len(scene.cell.verify(scene.load.sent, 60)) > len(scene.load.sent) > 20
+
+
+def test_records_deleted(scene, inflict):
+    """Behind the load: what is not answered must not be deleted."""
+    producer = confluent_kafka.Producer({"bootstrap.servers": scene.cell.brokers, "transactional.id": "ground-gateway"})
+    producer.init_transactions(30)
+    for end in producer.commit_transaction, producer.abort_transaction:
+        producer.begin_transaction()
+        command = scene.cell.command()
+        producer.produce(scene.cell.commands, command_codec.encode(command), command["accountGroupId"])
+        producer.flush(30)
+        end(30)
+
+    def ends():
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": scene.cell.brokers, "group.id": "ends"})
+        with contextlib.closing(consumer):
+            return {p: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(scene.cell.commands, p), timeout=10)
+                    for p in range(scene.cell.partitions)}
+
+    def delete(ground):
+        harness.wait_until(lambda: scene.cell.committed() == {p: high for p, (_, high) in ends().items()}, 30, "all is answered")
+        entry = nemesis.records_deleted(ground, scene.cell, random.Random(2))
+        assert all(low == high for low, high in ends().values())
+        scene.worker.kill()
+        scene.worker.start()
+        return entry
+
+    inflict(delete)
+    assert not scene.worker.events("partition_halted")

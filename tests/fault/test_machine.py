@@ -225,3 +225,9 @@ def test_next_round_meets_no_leftovers(monkeypatch, capsys):
     assert (first.rounds, second.rounds) == ([0, 1], [2, 3])
     assert first.closed and second.closed and first.name != second.name
     assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_every_prelude_comes_about():
+    drawn = [plans.make("seed", number, True)["prelude"] for number in range(400)]
+    assert set(drawn) == set(plans.PRELUDES)
+    assert drawn.count(None) > 200

@@ -211,6 +211,10 @@ class Plan:
     def again(self):
         return dict(self.rng.choice(self.past[-40:]))
 
+    def copy(self):
+        """Right behind the other one, as of a publisher who is not sure whether it published."""
+        return dict(self.past[-1])
+
     def other_body(self):
         return dict(self.rng.choice(self.past[-40:]), name="Another body %d" % self.number, issuedAt=1)
 
@@ -218,14 +222,14 @@ class Plan:
         return dict(self.rng.choice(self.past[-40:]), accountGroupId=self.rng.choice(GROUPS))
 
     KINDS = {"good": 30, "whole": 8, "busy": 12, "member": 5, "flip_key": 8, "flip_source": 8, "slow": 5, "refused": 6,
-             "expiring": 4, "again": 6, "other_body": 3, "other_group": 2, "bytes": 5}
+             "expiring": 4, "again": 6, "copy": 10, "other_body": 3, "other_group": 2, "bytes": 5}
 
     def record(self):
         """The next one: kind, key, value, headers, command (None if the bytes are nobody's)."""
         kind = self.rng.choices(list(self.KINDS), list(self.KINDS.values()))[0]
         if kind == "bytes":
             return (kind, *self.bad_bytes(), None)
-        if kind in ("again", "other_body", "other_group") and not self.past:
+        if kind in ("again", "copy", "other_body", "other_group") and not self.past:
             kind = "good"
         command = getattr(self, kind)()
         self.past.append(command)

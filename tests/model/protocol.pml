@@ -9,7 +9,7 @@
  *   restart                        lane.c ensure_clients: publisher_init (InitProducerId), consumer_new (a new member)
  *   join, revoke                   consumer.c on_rebalance, lane.c step
  *   claim_before, claim_after      takeover.c claim, ownership.c ownership_claim, sql/claim.sql
- *   positions                      takeover.c end_predecessors, fetch_positions; start.c partition_start
+ *   positions, halted              takeover.c end_predecessors, fetch_positions, record_starts; start.c partition_start
  *   check_before, check_after      takeover.c check, consumer.c consumer_check; start
  *   poll, decode                   lane.c step, batch.c batch_fill; takeover.c takeover_maintain (confirm, recommit)
  *   begin ... commit_after         executor.c execute_range, execution.c execution_send, execution_receive; partition_fence() of the schema
@@ -24,7 +24,11 @@
  *
  * Epochs and generations are kept as what is ever asked of them, whether a worker's own is still the present one. So nothing
  * counts up, and faults need no limit for the search to end. Left out: several partitions (but for what a member that has
- * others can do to this one), orders to resume, halted partitions, the breaker's probes, which are rolled back.
+ * others can do to this one), the breaker's probes, which are rolled back, and records that share an outcome (copies.pml).
+ *
+ * Some faults bring a halt, and a person with an order to resume: going back to confirmed_offset, or, on another cluster, to the
+ * first command without an answer. What lies behind that may be answered again. A backup is taken between two batches: one that
+ * was executed again behind it with another outcome, to the same end, is beyond rule 7.
  */
 #ifndef COMMANDS
 #define COMMANDS 2
@@ -243,7 +247,13 @@ byte confirmed;
 byte executed_end = !FRESH;  /* 1 + the end of the last batch that was executed; 0: there is no row */
 byte ends[2];                /* what the fence of the worker's batch writes there; 0: nothing */
 byte lost_end[2];
+#if LAST_PART
 #define set_executed(to) executed_end = to
+#define between false
+#else
+bool partial[2], between;    /* executed_offset is ahead of a batch whose last part is not committed */
+#define set_executed(to) executed_end = to; between = false
+#endif
 #define set_end(x, to) ends[x] = to
 #define lose_end(x, to) lost_end[x] = to
 #define end_of(x) ends[x]
@@ -387,6 +397,9 @@ inline roll_back(x) {
 inline commit_database(x, from) {
 	for (i : 0 .. COMMANDS - 1) { insert(i, written[AT(x, i)]) }
 	confirm(from, end_of(x));
+#if LAST_PART == 0
+	between = partial[x]; partial[x] = false;
+#endif
 	roll_back(x)
 }
 
@@ -483,11 +496,19 @@ inline fetch(commands) {
 	confirms[w] = (AHEAD_START -> start : start + n)
 }
 
+inline leave_end(x) {
+#if LAST_PART
+	set_end(x, 0)
+#else
+	partial[x] = true
+#endif
+}
+
 inline choose_end() {
 	end = start + m;
 	set_end(w, 1 + end);
 	if
-	:: SPLIT && faults && c + 1 < end -> end = c + 1; if :: LAST_PART -> set_end(w, 0) :: !LAST_PART fi
+	:: SPLIT && faults && c + 1 < end -> end = c + 1; leave_end(w)
 	:: skip
 	fi
 }
@@ -985,7 +1006,7 @@ end:	do
 	:: atomic { faults && begun && committed < COMMANDS -> commit_as_stranger() }
 #endif
 #if RESTORE
-	:: atomic { faults && backup == NONE && executed_end == 1 + committed -> save() }
+	:: atomic { faults && backup == NONE && (between || executed_end == 1 + committed) -> save() }
 	:: atomic { faults && backup == SAVED -> restore() }
 #endif
 #if MOVED

@@ -99,6 +99,11 @@ class Quiet:
                 yield "C4: the group's offset in partition %d is %s, the partition ends at %d" % (
                     place.partition, place.offset if place.offset >= 0 else "not committed", end)
 
+    def _waiting_orders(self):
+        for row in self.world.sql("SELECT partition FROM partition_owner WHERE topic = %s AND resume_from IS NOT NULL",
+                                  self.world.commands):
+            yield "C4: an order to resume partition %d waits" % row["partition"]
+
     def _in_transaction(self):
         for row in self.world.sql(
                 "SELECT application_name, state, now() - xact_start AS age FROM pg_stat_activity WHERE datname = %s "
@@ -108,7 +113,7 @@ class Quiet:
     def faults(self):
         try:
             return [
-                *self._not_committed(), *self._open(self.world.results), *self._open(self.world.dead_letters),
+                *self._not_committed(), *self._waiting_orders(), *self._open(self.world.results), *self._open(self.world.dead_letters),
                 *self._in_transaction()]
         except confluent_kafka.KafkaException as error:
             return ["C4: offsets cannot be read: %s" % error]

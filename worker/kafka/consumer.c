@@ -526,7 +526,6 @@ int consumer_hold(struct consumer *consumer, int32_t partition, struct fault *fa
 	dropped = queue_cut(&consumer->queue, partition, consumer->queue.room / HELD_SHARE + 1);
 	if (dropped >= 0) {
 		running->next = dropped;
-		running->ended = OFFSET_NONE;   /* the end that was met lies behind what was dropped */
 		running->unreadable[0] = '\0'; /* it is found again */
 	}
 	running->held = true;

@@ -19,7 +19,7 @@ class Quiet(Part):
             at[partition].append(offset)
         for name, place in sorted(self.folder.offsets["commands"].items()):
             partition, high = int(name), place["high"]
-            committed, begin = place["committed"], max(place["low"], place.get("round_begin") or 0)
+            committed, begin = place["committed"], place.get("round_begin") or 0  # retention may have deleted them since
             if committed is None or committed < 0:
                 committed = None
             if committed is not None and committed != high or committed is None and high > begin:
