@@ -470,7 +470,7 @@ static void share_memory(struct config *config)
 
 static int check_values(const struct config *config, struct fault *fault)
 {
-	const struct property_needs needs = { config->batch, config->batch_bytes, config->dead_letter_bytes + DEAD_LETTER_HEADERS_BYTES };
+	const struct property_needs needs = { config->batch, config->batch_bytes };
 
 	return properties_check(config->properties, config->property_count, config->program == FOR_WORKER ? &needs : NULL, fault);
 }

@@ -200,7 +200,7 @@ int property_check(const struct property *property, struct fault *fault)
 }
 
 /* Values below which a client of ours works never, or not with what it is for. */
-enum least_of { AS_IT_IS, BATCH_RECORDS, BATCH_KBYTES, RECORD_BYTES };
+enum least_of { AS_IT_IS, BATCH_RECORDS, BATCH_KBYTES };
 
 static const struct least {
 	const char *name;
@@ -212,7 +212,6 @@ static const struct least {
 #define BATCH "all results and dead letters of a batch are queued at once (settings batch, memory)"
 	{ "queue.buffering.max.messages", BATCH_RECORDS, 0, true, BATCH },
 	{ "queue.buffering.max.kbytes", BATCH_KBYTES, 0, false, BATCH },
-	{ "message.max.bytes", RECORD_BYTES, 0, false, "a dead letter and its headers must fit (setting dead-letter-bytes)" },
 #define ANSWER "a broker needs longer than that for an answer at times"
 	{ "message.timeout.ms", AS_IT_IS, 1000, true, ANSWER },
 	{ "delivery.timeout.ms", AS_IT_IS, 1000, true, ANSWER },
@@ -240,8 +239,6 @@ static long least_value(const struct least *least, const struct property_needs *
 		return needs ? 2L * needs->batch : 0;
 	case BATCH_KBYTES: /* a result has less than 4 KiB */
 		return needs ? 4L * needs->batch + 2L * needs->batch_bytes / 1024 : 0;
-	case RECORD_BYTES:
-		return needs ? needs->record_bytes : 0;
 	case AS_IT_IS:
 		break;
 	}

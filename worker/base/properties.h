@@ -47,7 +47,6 @@ int property_check(const struct property *property, struct fault *fault) MUST_CH
 struct property_needs {
 	int batch;       /* commands */
 	int batch_bytes; /* of their records */
-	int record_bytes; /* of the largest record published */
 };
 
 /* FAULT_FATAL, with the name, the origin and the reason, if a value that was given cannot work with the others or with the needs.

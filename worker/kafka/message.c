@@ -13,7 +13,7 @@
 #define RECORD_BYTES_MAX 36     /* a record's lengths, timestamp and offset, as librdkafka counts them at most */
 #define HEADER_BYTES_MAX 10     /* a header's two lengths */
 #define RESULT_HEADERS_MAX 6
-#define DEAD_LETTER_HEADERS_BYTES ((size_t)16 * 1024) /* of the original's: names and values */
+#define HEADERS_BYTES_MAX ((size_t)16 * 1024) /* of the original's: names and values */
 #define CUT_BYTES 256           /* the headers that say what was cut */
 #define FIELD_BYTES_MAX 16      /* a field of data but for its text: a number, or a union's branch, a length and a short word */
 
@@ -137,7 +137,7 @@ int32_t message_text_bytes_max(const struct job *job, struct codec *codec, size_
 static void write_letter(const struct dead_letter *letter, const struct job *job, size_t limit, struct arena *arena,
 			 struct message *message)
 {
-	size_t bytes_max = limit / 4 < DEAD_LETTER_HEADERS_BYTES ? limit / 4 : DEAD_LETTER_HEADERS_BYTES;
+	size_t bytes_max = limit / 4 < HEADERS_BYTES_MAX ? limit / 4 : HEADERS_BYTES_MAX;
 
 	message->header_count = dead_letter_write(letter, &job->record, bytes_max, arena, &message->headers);
 }
