@@ -1,4 +1,4 @@
-/* What ends a batch: a record whose schema cannot be told now, another command of a trace. What does not: a copy. */
+/* What ends a batch: a record whose schema cannot be told now, another command of a trace, its limits. What does not: a copy. */
 #include "component.h"
 
 #include "schemas/command.h"
@@ -175,6 +175,126 @@ static void test_copies_do_not_end_it(void **state)
 	codec_free(codec);
 }
 
+/* Bytes that do not decode, with one header. */
+static void produce_headed(const char *name, const char *value)
+{
+	assert_int_equal(rd_kafka_producev(cluster.rk, RD_KAFKA_V_TOPIC(COMMANDS), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_KEY("group", 5),
+					   RD_KAFKA_V_VALUE("no command", 10), RD_KAFKA_V_HEADER(name, value, -1),
+					   RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END), 0);
+}
+
+static void test_only_the_header_of_that_name_answers(void **state)
+{
+	static const char *const others[] = { "traceIc", "traceIe", "traceI", "traceIdd", "traceid", "a", "z", "" };
+	struct fault fault;
+	struct codec *codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
+	struct fence_partition running = { .partition = 0, .epoch = 1 };
+	const struct batch_source source = { .consumer = consumer, .codec = codec, .contract = &duplicate_contract,
+					     .partitions = &running, .partition_count = 1, .count_max = 10, .bytes_max = 100000 };
+	size_t n = sizeof others / sizeof others[0];
+	struct batch batch;
+
+	(void)state;
+	batch_init(&batch, 10);
+	batch_resize(&batch, 1);
+	for (size_t i = 0; i < n; i++)
+		produce_headed(others[i], "trace");
+	produce_headed("traceId", "trace");
+	poll_until_waiting(n + 1);
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, n + 1);
+	for (size_t i = 0; i < n; i++) {
+		assert_true(batch.jobs[i].dead_letter && !batch.jobs[i].answerable);
+		assert_null(batch.jobs[i].result.trace_id);
+	}
+	assert_true(batch.jobs[n].dead_letter && batch.jobs[n].answerable);
+	assert_string_equal(batch.jobs[n].result.trace_id, "trace");
+	consumer_release_all(consumer);
+	batch_destroy(&batch);
+	codec_free(codec);
+}
+
+/* How many commands fit. */
+static size_t fill_anew(struct batch *batch, struct batch_source *source, size_t count_max, size_t bytes_max)
+{
+	consumer_put_back(consumer);
+	batch_clear(batch);
+	source->count_max = count_max;
+	source->bytes_max = bytes_max;
+	batch_fill(batch, source);
+	return batch->count;
+}
+
+/* Their values and what is decoded of them count, but for what the last one is decoded to; one always fits. */
+static void test_limits(void **state)
+{
+	struct fault fault;
+	struct codec *codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
+	struct fence_partition running = { .partition = 0, .epoch = 1 };
+	struct batch_source source = { .consumer = consumer, .codec = codec, .contract = &duplicate_contract, .partitions = &running,
+				       .partition_count = 1 };
+	size_t value_size, limit;
+	struct batch batch;
+
+	(void)state;
+	batch_init(&batch, 10);
+	batch_resize(&batch, 1);
+	for (char trace[] = "a"; trace[0] < 'e'; trace[0]++)
+		produce_command(codec, trace, false);
+	poll_until_waiting(4);
+	assert_int_equal(fill_anew(&batch, &source, 0, 100000), 0);
+	for (size_t n = 1; n <= 4; n++)
+		assert_int_equal(fill_anew(&batch, &source, n, 100000), n);
+	source.count_max = 3;
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, 4);
+
+	assert_int_equal(fill_anew(&batch, &source, 1, 100000), 1);
+	value_size = batch.jobs[0].record.value_size;
+	assert_int_equal(batch.bytes, value_size);
+	limit = 2 * value_size + arena_used(batch.arena);
+	assert_int_equal(fill_anew(&batch, &source, 10, limit), 2);
+	assert_int_equal(fill_anew(&batch, &source, 10, limit - 1), 1);
+	assert_int_equal(fill_anew(&batch, &source, 10, 0), 1);
+
+	assert_int_equal(fill_anew(&batch, &source, 3, 100000), 3);
+	limit = 4 * value_size + arena_used(batch.arena);
+	assert_int_equal(fill_anew(&batch, &source, 10, limit - 1), 3);
+	assert_int_equal(fill_anew(&batch, &source, 10, limit), 4);
+	consumer_release_all(consumer);
+	batch_destroy(&batch);
+	codec_free(codec);
+}
+
+#define TRACES 128
+
+/* As many traces as its table is made for, some of which meet in one slot: each copy finds its own command. */
+static void test_traces_that_meet_in_one_slot(void **state)
+{
+	struct fault fault;
+	struct codec *codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
+	struct fence_partition running = { .partition = 0, .epoch = 1 };
+	const struct batch_source source = { .consumer = consumer, .codec = codec, .contract = &duplicate_contract, .partitions = &running,
+					     .partition_count = 1, .count_max = 2 * TRACES, .bytes_max = 10000000 };
+	struct batch batch;
+
+	(void)state;
+	batch_init(&batch, 2 * TRACES);
+	batch_resize(&batch, 1);
+	for (int i = 0; i < 2 * TRACES; i++)
+		produce_command(codec, arena_printf(arena, "trace-%d", i % TRACES), false);
+	poll_until_waiting(2 * TRACES);
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, 2 * TRACES);
+	for (size_t i = 0; i < TRACES; i++) {
+		assert_true(batch.jobs[i].executable);
+		assert_ptr_equal(batch.jobs[TRACES + i].copy_of, &batch.jobs[i]);
+	}
+	consumer_release_all(consumer);
+	batch_destroy(&batch);
+	codec_free(codec);
+}
+
 static int set_up(void **state)
 {
 	struct fault fault;
@@ -207,6 +327,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ends_before_what_cannot_be_decoded_now),
 		cmocka_unit_test(test_copies_do_not_end_it),
+		cmocka_unit_test(test_only_the_header_of_that_name_answers),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_traces_that_meet_in_one_slot),
 	};
 
 	return cmocka_run_group_tests_name("batch", tests, set_up, tear_down);

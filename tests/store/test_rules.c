@@ -222,6 +222,36 @@ static void test_expiry_by_the_server_clock(void **state)
 	assert_created(early);
 }
 
+/* PostgreSQL's clock stands still within that millisecond; 0: it goes on. */
+static void stop_clock(int64_t ms)
+{
+	run_sql("SET allow_system_table_mods = on");
+	if (ms > 0) {
+		run_sql("ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO clock_that_goes");
+		run_sql("CREATE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+			"$$SELECT to_timestamp(%lld / 1000.0) + interval '0.9 ms'$$", (long long)ms);
+	} else {
+		run_sql("DROP FUNCTION pg_catalog.clock_timestamp()");
+		run_sql("ALTER FUNCTION pg_catalog.clock_that_goes() RENAME TO clock_timestamp");
+	}
+	reconnect();
+}
+
+static void test_expired_at_the_very_millisecond(void **state)
+{
+	int64_t now_ms = clock_wall_ms();
+	struct job *before = COMMAND(.expires_ms = now_ms - 1), *at = COMMAND(.expires_ms = now_ms), *after = COMMAND(.expires_ms = now_ms + 1);
+
+	(void)state;
+	stop_clock(now_ms);
+	EXECUTE(before, at, after);
+	stop_clock(0);
+	assert_int_equal(after->result.processed_at_ms, now_ms);
+	assert_refused(before, "expired", NULL);
+	assert_refused(at, "expired", NULL);
+	assert_created(after);
+}
+
 static void test_who_is_refused_and_why(void **state)
 {
 	(void)state;
@@ -502,6 +532,7 @@ int main(void)
 		STORE_TEST(test_who_may_not_write_learns_nothing_of_a_trace),
 		STORE_TEST(test_same_trace_in_two_account_groups),
 		STORE_TEST(test_expiry_by_the_server_clock),
+		STORE_TEST(test_expired_at_the_very_millisecond),
 		STORE_TEST(test_who_is_refused_and_why),
 		STORE_TEST(test_earlier_rules_win),
 		STORE_TEST(test_not_found),

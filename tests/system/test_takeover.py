@@ -11,7 +11,7 @@ import time
 import pytest
 
 import control
-from harness import Matrix, wait_until
+from harness import Matrix, command_codec, wait_until
 
 SESSION_S = 1.5
 FAST = ("-X", "session.timeout.ms=%d" % (SESSION_S * 1000), "-X", "heartbeat.interval.ms=300")
@@ -177,6 +177,30 @@ def test_assignment_replaced_during_a_takeover(world):
     one.wait_for_log("running", running=2)
     assert all(world.committed()[p] == ends[p] for p in theirs)
     world.verify(sent)
+    assert one.stop() == 0 and two.stop() == 0
+
+
+def test_revoked_while_a_batch_is_executed(world):
+    """The worker waits for PostgreSQL while its partition moves, and is a member again when the batch is committed: it could publish
+    and commit as one. The answers are its heir's."""
+    world.sql("""
+        CREATE SEQUENCE go;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN WHILE NOT (SELECT is_called FROM go) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NEW; END$$;
+        CREATE TRIGGER wait BEFORE INSERT ON campaigns FOR EACH ROW EXECUTE FUNCTION wait()""")
+    last = world.partitions - 1
+    commands = [world.command() for _ in range(8)]
+    sent = world.send_raw(*((c["accountGroupId"], command_codec.encode(c)) for c in commands), partition=last)
+    one = world.worker("one", args=FAST, env=DEBUG)
+    wait_until(lambda: world.sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"), 30,
+               "PostgreSQL executes a batch")
+    two = world.worker("two", args=FAST, env=DEBUG)
+    one.wait_for_log("assigned", partitions=2)
+    world.sql("SELECT nextval('go')")
+    world.verify(sent)
+    wait_until(lambda: last in owners(world)["two"], 20, "the partition has moved")
+    assert not answered_by(one) and len(answered_by(two)) == len(sent)
+    assert one.events("batch_dropped")
     assert one.stop() == 0 and two.stop() == 0
 
 
