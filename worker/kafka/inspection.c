@@ -6,10 +6,13 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "worker/base/clock.h"
 #include "worker/base/must.h"
 #include "worker/kafka/kafka.h"
 #include "worker/kafka/positions.h"
 #include "worker/kafka/refusals.h"
+
+#define AGAIN_MS 200
 
 struct inspection {
 	const struct config *config;
@@ -82,14 +85,29 @@ int inspection_committed(struct inspection *inspection, struct position *positio
 	return positions_fetch_committed(inspection->rk, inspection->config->commands, positions, n, timeout_ms, fault);
 }
 
-static int find_ends(const struct inspection *inspection, rd_kafka_t *rk, struct position *positions, size_t n, int timeout_ms,
-		     struct fault *fault)
+static int find_ends_once(const struct inspection *inspection, rd_kafka_t *rk, struct position *positions, size_t n, int timeout_ms,
+			  struct fault *fault)
 {
 	if (positions_find_ends(rk, inspection->config->commands, positions, n, timeout_ms, fault) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++)
 		if (positions[i].unknown)
 			return fault_set(fault, FAULT_WAIT, "the leader of partition %d does not answer", (int)positions[i].partition);
+	return 0;
+}
+
+/* A topic that was made a moment ago, or a partition whose leader moves, has a leader soon. */
+static int find_ends(const struct inspection *inspection, rd_kafka_t *rk, struct position *positions, size_t n, int timeout_ms,
+		     struct fault *fault)
+{
+	int64_t now_ms = clock_monotonic_ms(), until_ms = now_ms + timeout_ms;
+
+	while (find_ends_once(inspection, rk, positions, n, (int)(until_ms - now_ms), fault) < 0) {
+		now_ms = clock_monotonic_ms() + AGAIN_MS;
+		if (now_ms >= until_ms)
+			return -1;
+		clock_sleep_ms(AGAIN_MS);
+	}
 	return 0;
 }
 
