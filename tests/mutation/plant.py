@@ -28,8 +28,9 @@ SWAPS = {
     ],
 }
 NUMBER = re.compile(r"(?<![\w.$'\"])(\d+)(?![\w.])")
-# A statement of its own on a line: a call whose value nobody takes, or an assignment.
-STATEMENT = re.compile(r"^\t+(?!log_|return\b|if\b|for\b|while\b|else\b|case\b|static\b|struct\b|const\b|u?int\d*_t\b|char\b|bool\b|size_t\b)"
+# A statement of its own on a line: a call whose value nobody takes, or an assignment. A log line that is missing, and memory
+# that is not freed, are for readers and for the sanitizers to notice.
+STATEMENT = re.compile(r"^\t+(?!log_|failpoint|free\(|return\b|if\b|for\b|while\b|else\b|case\b|static\b|struct\b|const\b|u?int\d*_t\b|char\b|bool\b|size_t\b)"
                        r"[a-z_][\w\->.\[\]]*(\(.*\)| [|+]?= .*);$")
 
 
@@ -44,7 +45,7 @@ def code_lines(text, language):
         if within or line.lstrip().startswith(("/*", "--", "#", "//")):
             within = "*/" not in line if (within or "/*" in line) and language == "c" else False
             continue
-        if not line.strip() or (language == "c" and not line.startswith("\t")):
+        if not line.strip() or (language == "c" and (not line.startswith("\t") or "failpoint(" in line)):
             continue
         yield at, line
 
