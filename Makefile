@@ -176,6 +176,18 @@ fault: fault-ready ## the promises under faults: a pass through all of them; ROU
 teeth: fault-ready ## workers with a rule of the protocol left out: the fault suite has to notice each
 	@SEED='$(SEED)' MUTANTS='$(MUTANTS)' sh tests/python.sh tests/fault/teeth.py
 
+# The second planter's rules come with universalmutator, as it is published.
+UNIVERSAL = $(BUILD)/mutation/universalmutator
+$(UNIVERSAL)/universalmutator/mutator.py:
+	@pip3 -q install --no-deps --target $(UNIVERSAL) universalmutator==1.14.1
+
+mutants-ready: fault-ready
+	@sh deploy/deps.sh mutants
+	@$(MAKE) -s $(UNIVERSAL)/universalmutator/mutator.py
+
+mutants: mutants-ready ## one-line bugs are planted: which of them do the tests notice? An hour or two; QUICK=1, ONLY=REGEX, MUTANTS=80
+	@MUTANTS='$(MUTANTS)' ONLY='$(ONLY)' SEED='$(SEED)' JOBS='$(JOBS)' QUICK='$(QUICK)' sh tests/python.sh tests/mutation/mutation.py
+
 soak: fault-ready ## load with mild faults for MINUTES=2: memory, descriptors and threads stay flat
 	@MINUTES='$(MINUTES)' SEED='$(SEED)' sh tests/python.sh tests/fault/soak.py
 
@@ -217,7 +229,7 @@ clean: ## removes build/ but for the downloads
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all unit check test fault fault-ready bench bench-ready teeth soak model demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
+.PHONY: all unit check test fault fault-ready bench bench-ready teeth mutants mutants-ready soak model demo demo-stop install clean help fuzz fuzz-object unit-programs component-programs store-programs
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(OUT)/obj -name "*.d" 2>/dev/null)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, saying first what it will do, and builds librdkafka (librdkafka.sh says why).
 #
-#   deps.sh PURPOSE...     build: compile; run: the demo's Kafka and PostgreSQL; test: the test suites; bench: what the
-#                          benchmark needs beside them
+#   deps.sh PURPOSE...     build: compile; run: the demo's Kafka and PostgreSQL; test: the test suites; bench, mutants: what
+#                          the benchmark and the planted bugs need beside them
 #   deps.sh programs       prints every program that is called here, and its package
 #
 # What counts is that the tool is there, not where it came from: a JDK or a node from elsewhere is as good.
@@ -51,6 +51,7 @@ test spin spin
 test nodejs node=18
 test npm npm
 bench default-jdk-headless javac=17
+mutants python3-pip pip3
 '
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -154,6 +155,7 @@ look() {
 		run) run ;;
 		test) tests ;;
 		bench) bench ;;
+		mutants) need_all mutants ;;
 		*) sed -n '4,6s/^# *//p' "$0" >&2; exit 2 ;;
 		esac
 	done

@@ -188,10 +188,10 @@ suite_demo() {
 	run_pytest tests/system/test_demo.py
 }
 
-# The fault suite's own tools: the history checker, the proxy, and what they make of a clock.
+# The fault suite's own tools: the history checker, the proxy, and what they make of a clock. And what plants bugs.
 suite_fault_tools() {
 	build VARIANT=test build/test/fault-proxy || return
-	run_pytest tests/fault/checker tests/fault/test_machine.py tests/fault/test_proxy.py
+	run_pytest tests/fault/checker tests/fault/test_machine.py tests/fault/test_proxy.py tests/mutation
 }
 
 # The benchmark's own tools, with little work: what they measure is right, and what is wrong is noticed.

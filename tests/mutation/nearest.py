@@ -1,0 +1,47 @@
+"""Which files bugs are planted in, and which system tests are nearest to each: those that are there for what the file does.
+
+A line: a pattern of files, how many bugs in a hundred are planted there, files of tests/system, whether a pass of the fault
+suite is near as well (it costs minutes, and is run last).
+"""
+
+import fnmatch
+
+TABLE = [
+    ("worker/sql/execute.sql", 20, "test_outcomes test_database", False),
+    ("worker/sql/*.sql", 6, "test_takeover test_offsets", True),
+    ("schemas/duplicate.c", 6, "test_outcomes test_commands", False),
+    ("schemas/command.c", 3, "test_commands test_outcomes", False),
+    ("schemas/digest.c", 3, "test_outcomes test_interop", False),
+    ("schemas/result.c", 2, "test_outcomes", False),
+    ("schemas/decode.c", 4, "test_commands test_hostile test_interop", False),
+    ("schemas/guard.c", 4, "test_hostile", False),
+    ("schemas/dead_letter.c", 3, "test_commands test_hostile", False),
+    ("worker/batch.c", 7, "test_commands test_outcomes test_hostile test_crash", True),
+    ("worker/executor.c", 7, "test_database test_crash", True),
+    ("worker/breaker.c", 3, "test_database", False),
+    ("worker/lane.c", 7, "test_crash test_drain test_takeover test_database", True),
+    ("worker/takeover.c", 5, "test_takeover test_offsets", True),
+    ("worker/assignment.c", 3, "test_takeover test_offsets", True),
+    ("worker/start.c", 3, "test_offsets", False),
+    ("worker/db/execution.c", 5, "test_database test_crash", True),
+    ("worker/db/ownership.c", 4, "test_takeover test_offsets", True),
+    ("worker/kafka/publisher.c", 5, "test_outcomes test_commands test_crash", True),
+]
+
+
+def find(path):
+    for pattern, share, tests, fault in TABLE:
+        if fnmatch.fnmatch(path, pattern):
+            return share, ["tests/system/%s.py" % name for name in tests.split()], fault
+    raise KeyError(path)
+
+
+def files(paths):
+    """{file: its share}, of the files that exist; a pattern of several files gives each a part."""
+    shares = {}
+    for path in paths:
+        for pattern, share, _, _ in TABLE:
+            if fnmatch.fnmatch(path, pattern):
+                shares.setdefault(pattern, (share, []))[1].append(path)
+                break
+    return {path: share / len(group) for share, group in shares.values() for path in group}
