@@ -107,6 +107,10 @@ static void fetch(struct loop *loop)
 
 		if (message == NULL)
 			break;
+		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) { /* a lane's consumer is told of ends, too */
+			rd_kafka_message_destroy(message);
+			continue;
+		}
 		if (message->err)
 			bench_die("cannot consume: %s", rd_kafka_message_errstr(message));
 		loop->batch[loop->count++] = message;
