@@ -38,6 +38,7 @@ static int look_at_owners(struct inspected *inspected, struct fault *fault)
 	const struct config *config = inspected->config;
 	const struct session_settings settings = {
 		.database = config->database,
+		.schema = config->database_schema,
 		.application = "campaign-worker check",
 		.group = config->group,
 		.lock_timeout_ms = config->lock_timeout_ms,

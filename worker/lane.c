@@ -438,6 +438,7 @@ static int put_back(struct lane *lane, struct fault *fault)
 
 	if (check_assignment(lane, fault) < 0)
 		return -1;
+	breaker_dropped(&lane->executor.breaker);
 	lockwait_met(&lane->lockwait, lane->consumer, lane->batch, lane->executor.sizing.limit, &met);
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_clear(&lane->batches[i]);

@@ -116,6 +116,23 @@ def test_released_in_time(world, kind):
     worker.stop()
 
 
+def test_a_locked_owner_row_holds_up_its_partition_alone(world):
+    """However long: what cannot be answered, and is put back each time, is no failure in a row."""
+    groups = world.add_account_groups(GROUPS)
+    worker = world.worker(env={"CAMPAIGN_LOCK_TIMEOUT_MS": "200"})
+    where = partitions_of(groups, send_rounds(world, groups, 1)[0])
+    world.await_results(GROUPS)
+    holder, _ = hold(world, LOCKS["fence"] % where[groups[0]])
+    sent = world.send(world.command(accountGroupId=groups[0]))
+    wait_until(lambda: len(worker.events("waiting")) > 6, 30, "more tries than open a breaker", 0.2)
+    others = send_rounds(world, [group for group in groups if where[group] != where[groups[0]]], 1)[0]
+    wait_until(lambda: len(world.all_results()) >= GROUPS + len(others), 10, "the results of all other partitions", 0.2)
+    assert not worker.events("breaker_open")
+    holder.rollback()
+    assert all(result["success"] for result in world.verify(sent + others).values())
+    worker.stop()
+
+
 def test_own_timestamps_are_told_at_the_start(make_world):
     worker = make_world(commands={"message.timestamp.type": "CreateTime"}).worker()
     line = worker.wait_for_log("topic_setting")[0]

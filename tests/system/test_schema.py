@@ -30,6 +30,7 @@ def test_a_schema_beside_another_installation(world):
     sent = world.send(*[world.command() for _ in range(50)], world.command(campaignId="none"))
     assert statuses(world.verify(sent).values()) == {201: 50, 404: 1}
     assert worker.stop() == 0
+    assert "is halted" not in world.program("campaign-worker", "check", env=own, check=False).stdout
     world.program("campaign-worker", "resume", "--partition", "0", "--from", "earliest", env=own)
     assert world.sql("SELECT count(*) AS n FROM partition_resumes")[0]["n"] == 1
     assert world.sql("SELECT (SELECT count(*) FROM public.partition_owner) AS owned, (SELECT count(*) FROM public.partition_resumes) "
