@@ -197,7 +197,7 @@ bool assignment_settle_is_due(const struct assignment *assignment, int64_t now_m
 
 bool assignment_recommit_is_due(const struct assignment *assignment, int64_t now_ms)
 {
-	return has_running(assignment) && now_ms >= assignment->recommit_at_ms;
+	return has_running(assignment) && !assignment->unconfirmed && now_ms >= assignment->recommit_at_ms;
 }
 
 bool assignment_retry_is_due(const struct assignment *assignment, int64_t now_ms)

@@ -80,7 +80,7 @@ void assignment_orders_checked(struct assignment *assignment, int64_t now_ms);
 
 /* Whether ends are to be looked for, and starts to be confirmed and committed. */
 bool assignment_settle_is_due(const struct assignment *assignment, int64_t now_ms);
-bool assignment_recommit_is_due(const struct assignment *assignment, int64_t now_ms);
+bool assignment_recommit_is_due(const struct assignment *assignment, int64_t now_ms); /* of starts that PostgreSQL knows */
 bool assignment_retry_is_due(const struct assignment *assignment, int64_t now_ms); /* of partitions without a leader */
 bool assignment_orders_are_due(const struct assignment *assignment, int64_t now_ms);
 /* Whether work is due that needs every executed batch to be published first. Settling is not: under load it is done with the

@@ -235,7 +235,7 @@ static int execute_failed(struct executor *executor, size_t place, struct fault 
 	}
 	if (written) {
 		if (execute_once(executor, place, 1, EXECUTION_COMMIT_UNLOCKED, fault) < 0) {
-			if (fault->kind == FAULT_REJECT || fault->kind == FAULT_RETRY)
+			if (fault->kind == FAULT_REJECT || (fault->kind == FAULT_RETRY && !executor_met_lock(fault)))
 				fault->kind = FAULT_WAIT;
 			return -1;
 		}
@@ -422,7 +422,7 @@ size_t executor_batch_limit(const struct executor *executor)
 	const struct breaker *breaker = &executor->breaker;
 	size_t limit = executor->sizing.limit;
 
-	return (breaker->open || breaker->alone_since_ms != 0) && limit <= EXECUTOR_OTHERS ? EXECUTOR_OTHERS + 1 : limit;
+	return (breaker->open || breaker->alone_since_ms != 0 || suspect_is_sought(&executor->suspect)) && limit <= EXECUTOR_OTHERS ? EXECUTOR_OTHERS + 1 : limit;
 }
 
 /* While the breaker is open, or a suspect is sought, nothing is sent: executor_receive begins otherwise. */

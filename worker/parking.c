@@ -5,6 +5,7 @@
 #include "worker/base/must.h"
 
 #define NARROWER 8 /* each try has that part of the commands */
+#define LIMIT_MAX 1000000 /* more than any batch */
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 1000
 #define TELL_MS 3000
@@ -63,7 +64,7 @@ void parking_locked(struct parked *parked, size_t n, int64_t now_ms)
 
 void parking_passed(struct parked *parked, int64_t now_ms)
 {
-	parked->limit *= NARROWER;
+	parked->limit *= parked->limit < LIMIT_MAX ? NARROWER : 1;
 	parked->alone_at_ms = parked->pause_ms = parked->told_at_ms = 0;
 	parked->retry_at_ms = now_ms;
 }

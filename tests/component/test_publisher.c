@@ -950,6 +950,20 @@ static void test_offsets_alone(void **state)
 	assert_int_equal(publish(&job, 1, &fault), 0);
 }
 
+/* A copy of a command that was refused by its own time is executed after all. */
+static void test_copies_are_bounded_too(void **state)
+{
+	struct job jobs[] = { accepted(), accepted(), accepted() };
+
+	(void)state;
+	jobs[0].executable = true;
+	jobs[1].copy_of = &jobs[0];
+	publisher_bound_results(rig.publisher, rig.codec, jobs, 3, rig.arena);
+	assert_true(jobs[0].text_bytes_max > 0);
+	assert_int_equal(jobs[1].text_bytes_max, jobs[0].text_bytes_max);
+	assert_int_equal(jobs[2].text_bytes_max, 0);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -970,6 +984,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_request_in_every_class),
+		cmocka_unit_test(test_copies_are_bounded_too),
 		cmocka_unit_test(test_init_in_every_class),
 		cmocka_unit_test(test_init_without_coordinator_returns_in_time),
 		cmocka_unit_test(test_no_client_pushes_metrics),

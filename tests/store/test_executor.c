@@ -302,13 +302,13 @@ static void test_a_draft_is_the_answer_whoever_locks_its_limits(void **state)
 	PQfinish(holder);
 }
 
-static void assert_waits(struct job *job, const char *sqlstate)
+static void assert_waits(struct job *job, enum fault_kind kind, const char *sqlstate)
 {
 	struct fault fault;
 
 	executor.answers_locked = true;
 	assert_int_equal(run(&job, 1, &fault), -1);
-	assert_fault(&fault, FAULT_WAIT, sqlstate);
+	assert_fault(&fault, kind, sqlstate);
 	assert_false(executor.breaker.open);
 	assert_unanswered(job);
 }
@@ -320,14 +320,27 @@ static void test_a_draft_that_cannot_be_read_now_is_waited_for(void **state)
 
 	(void)state;
 	run_sql("REVOKE SELECT (state) ON campaign_leads FROM campaign_worker");
-	assert_waits(job, "42501");
+	assert_waits(job, FAULT_WAIT, "42501");
 	run_sql("GRANT SELECT (state) ON campaign_leads TO campaign_worker");
 	run_on(holder, "BEGIN; LOCK TABLE audiences IN ACCESS EXCLUSIVE MODE");
-	assert_waits(job, "55P03");
+	assert_waits(job, FAULT_RETRY, "55P03"); /* its partition's matter */
 	run_on(holder, "ROLLBACK");
 	PQfinish(holder);
 	run_whole(&job, 1);
 	assert_true(job->result.success && job->result.draft_existed);
+}
+
+static void test_who_is_compared_gets_company(void **state)
+{
+	(void)state;
+	executor.sizing.limit = 1;
+	assert_int_equal(executor_batch_limit(&executor), 1);
+	executor.breaker.open = true;
+	assert_int_equal(executor_batch_limit(&executor), EXECUTOR_OTHERS + 1);
+	executor.breaker.open = false;
+	for (int i = 0; i < SUSPECT_TRIES; i++)
+		suspect_lost_batch(&executor.suspect);
+	assert_int_equal(executor_batch_limit(&executor), EXECUTOR_OTHERS + 1);
 }
 
 #define EXECUTOR_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -344,6 +357,7 @@ int main(void)
 		EXECUTOR_TEST(test_locked_rows_are_the_lanes_matter),
 		EXECUTOR_TEST(test_a_draft_is_the_answer_whoever_locks_its_limits),
 		EXECUTOR_TEST(test_a_draft_that_cannot_be_read_now_is_waited_for),
+		EXECUTOR_TEST(test_who_is_compared_gets_company),
 	};
 
 	return run_store_tests("executor", tests, COUNT(tests));

@@ -81,6 +81,8 @@ static void test_what_is_due_when(void **state)
 	assignment_orders_checked(&assignment, NOW + 2000);
 	assert_false(assignment_is_due(&assignment, NOW + 3999));
 	assert_false(assignment_recommit_is_due(&assignment, NOW + 3599999));
+	assert_false(assignment_recommit_is_due(&assignment, NOW + 3600000)); /* before PostgreSQL knows it, an offset is a stranger's */
+	assignment.unconfirmed = false;
 	assert_true(assignment_recommit_is_due(&assignment, NOW + 3600000));
 	assignment_recommitted(&assignment, NOW + 3600000);
 	assert_false(assignment_recommit_is_due(&assignment, NOW + 3600001));

@@ -171,6 +171,18 @@ static void test_passed(void **state)
 	assert_true(parking_is_over(&parking, parked, 3000 + PATIENCE_MS));
 }
 
+/* However many of its batches hold one command (by their bytes, or by their traces): it never has none. */
+static void test_its_limit_has_an_end(void **state)
+{
+	struct parked *parked = doubt(0, 500, 0);
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		parking_passed(parked, i);
+		assert_true(parked->limit >= 500);
+	}
+}
+
 /* Counted from when it met the lock alone for the first time. */
 static void test_patience(void **state)
 {
@@ -217,6 +229,7 @@ int main(void)
 		PARKING_TEST(test_narrows_to_one),
 		PARKING_TEST(test_intervals),
 		PARKING_TEST(test_passed),
+		PARKING_TEST(test_its_limit_has_an_end),
 		PARKING_TEST(test_patience),
 		PARKING_TEST(test_tells_every_three_seconds),
 	};

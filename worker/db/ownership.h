@@ -43,7 +43,7 @@ int ownership_look(struct session *session, const char *cluster_id, const char *
 		   struct fault *fault) MUST_CHECK;
 
 /* Claims all n partitions in one READ COMMITTED transaction of its own: epoch = epoch + 1 (rules 1 and 3 of the fence).
- * FAULT_RETRY: a row stayed locked for lock_timeout_ms. */
+ * FAULT_RETRY: a row stayed locked for claim_timeout_ms. */
 int ownership_claim(struct session *session, const char *cluster_id, const char *topic, struct claim *claims, size_t n,
 		    struct fault *fault) MUST_CHECK;
 

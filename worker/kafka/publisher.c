@@ -234,7 +234,7 @@ void publisher_bound_results(const struct publisher *publisher, struct codec *co
 	size_t limit = publisher->limits.topics[LIMIT_RESULTS].bytes;
 
 	for (struct job *job = jobs; job < jobs + n; job++)
-		if (job->executable)
+		if (job->executable || job->copy_of) /* a copy may come to be executed itself */
 			job->text_bytes_max = message_text_bytes_max(job, codec, limit, arena);
 }
 
