@@ -302,8 +302,7 @@ static int check_assignment(const struct lane *lane, struct fault *fault)
 static int publish(struct lane *lane, struct batch *batch, struct fault *fault)
 {
 	struct publication publication = {
-		.jobs = batch->jobs,
-		.count = batch->count,
+		.jobs = batch->jobs, .count = batch->count,
 		.offsets = batch->offsets,
 		.offset_count = batch->offset_count,
 	};
