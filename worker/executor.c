@@ -8,7 +8,7 @@
 #include "worker/base/log.h"
 #include "worker/copies.h"
 
-#define LOCK_TRIES 3     /* of a whole batch and of a single command */
+#define LOCK_TRIES 3     /* of a whole batch and of a single command; locked rows are not tried again here */
 #define SPLIT_INTO 8
 #define RETRY_PAUSE_MS 50
 
@@ -421,8 +421,9 @@ size_t executor_batch_limit(const struct executor *executor)
 {
 	const struct breaker *breaker = &executor->breaker;
 	size_t limit = executor->sizing.limit;
+	bool compares = breaker->open || breaker->alone_since_ms != 0 || suspect_is_sought(&executor->suspect);
 
-	return (breaker->open || breaker->alone_since_ms != 0 || suspect_is_sought(&executor->suspect)) && limit <= EXECUTOR_OTHERS ? EXECUTOR_OTHERS + 1 : limit;
+	return compares && limit <= EXECUTOR_OTHERS ? EXECUTOR_OTHERS + 1 : limit;
 }
 
 /* While the breaker is open, or a suspect is sought, nothing is sent: executor_receive begins otherwise. */

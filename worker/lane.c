@@ -524,9 +524,7 @@ static int step(struct lane *lane, struct fault *fault)
 		return start_over(lane);
 	if (lane->executed == NULL && consumer_serial(lane->consumer) != lane->assignment.serial)
 		return take_over(lane, fault);
-	if (check_assignment(lane, fault) < 0)
-		return -1;
-	return run_batches(lane, fault);
+	return check_assignment(lane, fault) < 0 ? -1 : run_batches(lane, fault);
 }
 
 /* ---- recovery ---- */
