@@ -7,8 +7,8 @@ counts are the ratios: the figures themselves are this machine's.
 
 Environment:
   LONG=1       longer, with rates of load, sweeps over batches, leads, audiences and data, and a backlog of a million commands
-  ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors copies rates batches leads partitions skew rows
-               memory other
+  ONLY=NAMES   only these measurements: throughput latency peer lanes workers errors copies folders rates batches leads partitions
+               skew rows memory other
   OTHER=PATH   another build of campaign-worker, for the measurement `other`: both in turns
   SEED=N       of the commands [1]
   BENCH_SCALE  share of the usual number of commands and seconds; for the tests of this program [1]
@@ -51,6 +51,8 @@ SMALL_BATCH = 20  # so small that a lane waits for Kafka and PostgreSQL rather t
 # What is said of it, commands of a batch, share of the usual number of commands, whether the way is longer.
 LANES = ("", None, 1, False), (", batches of %d" % SMALL_BATCH, SMALL_BATCH, 0.25, False), (
     ", batches of %d, 2 ms away" % SMALL_BATCH, SMALL_BATCH, 0.25, True)
+# What is said of it, leads of a command, share of the usual number of commands, commands of a batch.
+FOLDERS = ("", 25, 1, None), (", whole", "all", 0.005, 10)
 FULL = 0.9  # so busy a machine has no processor left for a second lane
 
 
@@ -258,6 +260,17 @@ class Bench:
         for name, measured in rounds.items():
             self.keep(name, {**median(measured), "rounds": measured})
 
+    def folders(self):
+        """20,000 leads in a folder of 200 lists, beside the same leads in one list, in turns: 25 of them a command, and all."""
+        for what, leads, share, batch in FOLDERS:
+            rounds = {"list" + what: [], "folder" + what: []}
+            for _ in range(self.size["rounds"]):
+                for folder, measured in enumerate(rounds.values()):
+                    measured.append(self.end_to_end("folders", self.count(self.size["sweep"] * share), {
+                        "big": 1, "folder": folder, "leads": leads}, batch=batch))
+            for name, measured in rounds.items():
+                self.keep(name, {**median(measured), "rounds": measured})
+
     def batches(self):
         for batch, share in (1, 0.05), (50, 0.5), (200, 1), (500, 1), (1000, 1):
             self.keep("batch %d" % batch, self.end_to_end("batch", self.count(self.size["sweep"] * share), batch=batch))
@@ -341,6 +354,9 @@ class Bench:
         if get("each twice"):
             add("throughput, each command twice / distinct", rounds("each twice", "distinct", lambda f: f["per_s"]), least=0.5)
             add("one command over and over: results a second", get("one over and over")["per_s"], least=1000)
+        for what, *_ in FOLDERS:
+            if get("folder" + what):
+                add("CPU of worker + PostgreSQL, folder / list" + what, rounds("folder" + what, "list" + what, store_cpu_us), most=2)
         for mode in PEERS:
             theirs, ours = "peer, " + mode, "beside peer, " + mode
             if get(theirs):
@@ -396,7 +412,7 @@ def print_targets(targets):
         print("%-58s %10.3g %3s %6g  %s" % (t["what"], t["value"], t["sign"], t["limit"], t["verdict"]))
 
 
-SHORT_NAMES = ["throughput", "latency", "peer", "lanes", "workers", "errors", "copies"]
+SHORT_NAMES = ["throughput", "latency", "peer", "lanes", "workers", "errors", "copies", "folders"]
 LONG_NAMES = SHORT_NAMES + ["rates", "batches", "leads", "partitions", "skew", "rows", "memory"]
 ASKED_FOR = ["other"]  # by ONLY alone
 

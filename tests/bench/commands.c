@@ -139,6 +139,7 @@ static void write_record(const struct duplicate_command *command, const void *va
 #define THOUSAND_GROUPS 100
 #define BIG 23            /* in groups 0 to 3 */
 #define BIG_GROUPS 4
+#define FOLDER 27         /* the leads of BIG, in 200 lists */
 #define ENROLLED 2499     /* a lead of no ordinary list */
 #define LEADS_SMALL 189   /* every group has a list of at least so many */
 
@@ -148,7 +149,7 @@ struct bench_audience bench_audience(unsigned group, unsigned i)
 		return (struct bench_audience){ 2290, 30 };
 	if (i == THOUSAND)
 		return (struct bench_audience){ 0, 1000 };
-	if (i == BIG)
+	if (i == BIG || i == FOLDER)
 		return (struct bench_audience){ 3000, 20000 };
 	return (struct bench_audience){ i * 100, 25 + (group * 7 + i * 31) % 176 };
 }
@@ -194,7 +195,7 @@ enum mistake {
 struct generator {
 	unsigned groups;
 	size_t leads; /* 0: all of the audience */
-	bool skew, big;
+	bool skew, big, folder;
 	long long errors;
 	uint64_t seed, state;
 	int64_t now_ms;
@@ -249,7 +250,7 @@ static unsigned pick_audience(struct generator *generator, unsigned group, enum 
 	if (mistake == LEAD_ENROLLED)
 		return CONFLICT;
 	if (generator->big)
-		return BIG;
+		return generator->folder ? FOLDER : BIG;
 	if (generator->leads > LEADS_SMALL)
 		return THOUSAND;
 	while (bench_audience(group, i).n < generator->leads)
@@ -348,6 +349,8 @@ static void check_options(const struct generator *generator)
 		bench_die("groups: 1 to 1000000");
 	if (generator->leads > max || (!generator->big && generator->leads > LEADS_SMALL && generator->leads < 1000))
 		bench_die("leads: 1 to %d, 1000, all; big=1 leads: 1 to %d, all", LEADS_SMALL, CAMPAIGN_LEADS_MAX);
+	if (generator->folder && !generator->big)
+		bench_die("folder=1: with big=1");
 	if (generator->errors > 100)
 		bench_die("errors: 0 to 100");
 }
@@ -359,6 +362,7 @@ int bench_make(int argc, char **argv)
 		.groups = (unsigned)bench_number(argc, argv, "groups", "1000"),
 		.skew = bench_number(argc, argv, "skew", "0"),
 		.big = bench_number(argc, argv, "big", "0"),
+		.folder = bench_number(argc, argv, "folder", "0"),
 		.errors = bench_number(argc, argv, "errors", "0"),
 		.seed = (uint64_t)bench_number(argc, argv, "seed", "1"),
 		.now_ms = clock_wall_ms(),

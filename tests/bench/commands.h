@@ -48,7 +48,7 @@ size_t bench_count(const struct bench_file *file);
 size_t bench_range(int argc, char **argv, const struct bench_file *file, size_t *from);
 void bench_get(const struct bench_file *file, size_t i, struct bench_record *record); /* points into the mapping */
 
-/* A list i (0 to 19, 22, 23) of account group g, as data.sql fills it: its leads have the numbers first to first+n-1. */
+/* An audience i (0 to 19, 22, 23, 27) of account group g, as data.sql fills it: its leads have the numbers first to first+n-1. */
 struct bench_audience {
 	unsigned first, n;
 };

@@ -6,7 +6,8 @@
 --   leads 0 to 2499, of these 2300 to 2499 enrolled; lead j is e(g * 100,000 + j), in the order in which they came; in every
 --     other account group e(g * 100,000 + j * 40503 % 65536): an audience's leads, and those enrolled, lie scattered
 --   audience d(g * 100 + i): 0 to 19 lists of 25 to 200 leads; 20 has enrolled leads; 21 is still populating; 22 of 1,000
---     leads (groups 0 to 99); 23 of 20,000 (groups 0 to 3, leads 3000 to 22999); 24 a folder of the lists 25 and 26
+--     leads (groups 0 to 99); 23 of 20,000 (groups 0 to 3, leads 3000 to 22999); 24 a folder of the lists 25 and 26; 27 a folder of
+--     200 lists b(g * 200 + i), which share the leads of 23 among them (groups 0 to 3)
 \set ON_ERROR_STOP on
 \if :{?groups}
 \else
@@ -75,6 +76,14 @@ SELECT pg_temp.id('a', g), pg_temp.id('d', g::bigint * 100 + i), 'list',
 	CASE WHEN i > 24 THEN pg_temp.id('d', g::bigint * 100 + 24) END, 'Audience ' || i, ready, n
 FROM list;
 
+INSERT INTO audiences (account_group_id, id, kind, name, ready, lead_count)
+SELECT pg_temp.id('a', g), pg_temp.id('d', g::bigint * 100 + 27), 'folder', 'Large folder', true, 0
+FROM generate_series(0, least(:groups, 4) - 1) AS g;
+
+INSERT INTO audiences (account_group_id, id, kind, parent_id, name, ready, lead_count)
+SELECT pg_temp.id('a', g), pg_temp.id('b', g * 200 + i), 'list', pg_temp.id('d', g::bigint * 100 + 27), 'Part ' || i, true, 100
+FROM generate_series(0, least(:groups, 4) - 1) AS g, generate_series(0, 199) AS i;
+
 INSERT INTO leads (account_group_id, id, name)
 SELECT pg_temp.id('a', g), pg_temp.lead(g, j), 'Lead ' || j
 FROM generate_series(0, :groups - 1) AS g, generate_series(0, 2499) AS j
@@ -85,6 +94,11 @@ FROM generate_series(0, least(:groups, 4) - 1) AS g, generate_series(3000, 22999
 INSERT INTO audience_leads (account_group_id, audience_id, lead_id)
 SELECT pg_temp.id('a', g), pg_temp.id('d', g::bigint * 100 + i), pg_temp.lead(g, j)
 FROM list, generate_series(first, first + n - 1) AS j
+ORDER BY g, i, j;
+
+INSERT INTO audience_leads (account_group_id, audience_id, lead_id)
+SELECT pg_temp.id('a', g), pg_temp.id('b', g * 200 + i), pg_temp.lead(g, 3000 + i * 100 + j)
+FROM generate_series(0, least(:groups, 4) - 1) AS g, generate_series(0, 199) AS i, generate_series(0, 99) AS j
 ORDER BY g, i, j;
 
 INSERT INTO campaign_leads (account_group_id, campaign_id, lead_id, state)

@@ -13,7 +13,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *help;
 } commands[] = {
-	{ "make", bench_make, "count=N [seed=S] [leads=N|all] [groups=N] [skew=1] [errors=PERCENT] [big=1] >FILE" },
+	{ "make", bench_make, "count=N [seed=S] [leads=N|all] [groups=N] [skew=1] [errors=PERCENT] [big=1 [folder=1]] >FILE" },
 	{ "sql", bench_sql, "database=CONNINFO [batch=N] [partition=P] [from=I] [count=N] FILE" },
 	{ "copy", bench_copy, "database=CONNINFO [batch=N] [from=I] [count=N] FILE" },
 	{ "publish", bench_publish, "brokers=B topic=T [rate=N] [from=I] [count=N] FILE" },

@@ -46,7 +46,7 @@ def rig():
 def figures(rig):
     """A whole run, small."""
     measured = bench.Bench(rig, SIZE, SCALE)
-    measured.run(["throughput", "latency", "lanes", "workers", "errors", "copies", "partitions", "memory"])
+    measured.run(["throughput", "latency", "lanes", "workers", "errors", "copies", "folders", "partitions", "memory"])
     measured.figures["targets"] = measured.targets()
     return measured.figures
 
@@ -57,16 +57,16 @@ def test_everything_is_measured(figures):
     assert set(measured) == {"copy", "sql", "end to end", "loop at 100/s", "worker at 100/s", "1 lane", "2 lanes",
                              "1 lane, batches of 20", "2 lanes, batches of 20", "1 lane, batches of 20, 2 ms away",
                              "2 lanes, batches of 20, 2 ms away", "2 workers", "16 % errors", "distinct", "each twice",
-                             "one over and over", "1 partition",
+                             "one over and over", "list", "folder", "list, whole", "folder, whole", "1 partition",
                              "2 partitions", "8 partitions", "32 partitions", "memory", "memory, 1000 leads"}
     for name in ("end to end", "1 lane", "2 lanes, batches of 20", "2 lanes, batches of 20, 2 ms away", "2 workers",
-                 "32 partitions", "memory"):
+                 "folder", "folder, whole", "32 partitions", "memory"):
         assert measured[name]["codes"] == {"ok": measured[name]["commands"]}
         assert measured[name]["wire_bytes"]["kafka"]["received"] > measured[name]["publish"]["bytes"] / 2
         assert measured[name]["wire_bytes"]["database"]["sent"] > 0
     assert measured["sql"]["outcomes"] == {"created": measured["sql"]["commands"]}
     assert 1500 < measured["copy"]["wal_bytes"] < 6000
-    assert len(figures["targets"]) == 13
+    assert len(figures["targets"]) == 15
 
 
 @pytest.mark.parametrize("batch", [1, 5])

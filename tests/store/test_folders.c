@@ -103,9 +103,16 @@ static void test_folders_touch_no_more_than_lists(void **state)
 	PQfinish(conn);
 }
 
+static const char *digest_of(const struct job *job)
+{
+	return ask("SELECT md5(selected_leads::text) || cardinality(selected_leads) FROM campaigns WHERE account_group_id = '%s' AND trace_id = '%s'",
+		   job->command->account_group_id, job->command->trace_id);
+}
+
 /* Whatever way is chosen, the same leads are found. */
 static void test_folders_find_what_is_theirs(void **state)
 {
+	static const char *const whole[] = { "few", "many", "empty" };
 	struct job *job;
 
 	(void)state;
@@ -116,6 +123,14 @@ static void test_folders_find_what_is_theirs(void **state)
 	assert_refused(execute_one(COMMAND(.audience = "few", .leads = "L000001 L000002 nobody")), "lead_not_in_audience", NULL);
 	assert_created(execute_one(COMMAND(.audience = "few", .leads = "L000001 L000002 L009999")));
 	assert_created(execute_one(COMMAND(.audience = "empty", .leads = "L000001")));
+	job = execute_one(COMMAND(.audience = "big"));
+	assert_created(job);
+	for (size_t i = 0; i < COUNT(whole); i++) { /* the lists' leads lie in turns, in a row, and in one of many */
+		struct job *folder = execute_one(COMMAND(.audience = whole[i]));
+
+		assert_created(folder);
+		assert_string_equal(digest_of(folder), digest_of(job));
+	}
 	job = execute_one(COMMAND(.audience = "same"));
 	assert_created(job);
 	assert_int_equal(job->result.campaign->selected_lead_count, 100);

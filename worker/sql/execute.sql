@@ -99,12 +99,18 @@ WITH clock AS MATERIALIZED ( -- read once: what is expired, rated, written and a
 		WHEN f.leads IS NULL AND cardinality(f.lists) = 1 THEN ARRAY(
 			SELECT m.lead_id FROM audience_leads AS m
 			WHERE m.account_group_id = f.ag AND m.audience_id = f.lists[1] ORDER BY m.lead_id LIMIT $4::int + 1)
-		WHEN f.leads IS NULL THEN ARRAY( -- UNION in a recursive query drops duplicates while it streams: the LIMIT ends it
+		-- A folder: sorted and rid of duplicates by the aggregate, which compares no more than the leads. With more memberships than
+		-- the limit nobody knows how many leads they are: UNION in a recursive query drops duplicates while it streams, and
+		-- the LIMIT ends it.
+		WHEN f.leads IS NULL THEN coalesce((
+			SELECT CASE WHEN count(*) <= $4::int THEN array_agg(DISTINCT s.lead_id ORDER BY s.lead_id) END
+			FROM (SELECT m.lead_id FROM audience_leads AS m
+				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists) LIMIT $4::int + 1) AS s), ARRAY(
 			WITH RECURSIVE u (lead_id) AS (
 				SELECT m.lead_id FROM audience_leads AS m
 				WHERE m.account_group_id = f.ag AND m.audience_id = ANY (f.lists)
 				UNION SELECT u.lead_id FROM u WHERE false)
-			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $4::int + 1) AS s ORDER BY s.lead_id)
+			SELECT s.lead_id FROM (SELECT u.lead_id FROM u LIMIT $4::int + 1) AS s ORDER BY s.lead_id))
 		-- A small list: one range scan and a hash. Its size is what the planner expects, too: each command's is that large
 		-- from the start. What is not in it is looked up, in case that lead_count is wrong.
 		WHEN f.lead_count BETWEEN 1 AND least(12 * cardinality(f.leads), 1000) THEN ARRAY(
