@@ -50,7 +50,7 @@ const struct setting setting_table[] = {
 	{ "breaker", 0, SETTING_NUMBER, FOR_WORKER, "N", "5", NULL, 1, 1000000, NULL, false, AT(breaker),
 	  "when that many commands in a row fail in the database for one cause, stop answering and probe with one at a time" },
 	{ "lock-timeout-ms", 0, SETTING_NUMBER, FOR_WORKER, "MS", "2000", NULL, 10, 600000, NULL, false, AT(lock_timeout_ms),
-	  "longest wait for a row that another session has locked; tried three times" },
+	  "a partition waits three times that for rows that another session has locked; then the command is refused" },
 	{ "statement-timeout-ms", 0, SETTING_NUMBER, FOR_WORKER, "MS", "30000", NULL, 100, 3600000, NULL, false,
 	  AT(statement_timeout_ms),
 	  "longest run of one statement" },
