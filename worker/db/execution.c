@@ -75,7 +75,7 @@ enum fault_kind execution_classify(const char *sqlstate)
 		const char *prefix;
 		enum fault_kind kind;
 	} kinds[] = {
-		{ OWNERSHIP_FENCED, FAULT_FENCED }, /* partition_fence() */
+		{ SESSION_FENCED, FAULT_FENCED },   /* partition_fence() */
 		{ "CD002", FAULT_RETRY },           /* raise_lost_race() */
 		{ EXECUTION_SHARED_LIMIT, FAULT_RETRY },
 		{ "55P03", FAULT_RETRY },           /* lock_not_available */

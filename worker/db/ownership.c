@@ -298,8 +298,6 @@ int ownership_confirm(struct session *session, const struct fence *fence, struct
 		return session_not_connected(fault);
 	ownership_add_fence(session, fence);
 	done = session_run_one(session, "fence", &result, fault);
-	if (done < 0 && strcmp(fault->sqlstate, OWNERSHIP_FENCED) == 0)
-		fault->kind = FAULT_FENCED;
 	rows_free(result);
 	return done;
 }

@@ -12,8 +12,6 @@
 #include "worker/base/offsets.h"
 #include "worker/db/session.h"
 
-#define OWNERSHIP_FENCED "CD001" /* SQLSTATE that partition_fence() raises */
-
 extern const struct statement ownership_statements[];
 
 /* The fence of one transaction: for each of its partitions our epoch, and the offsets that its row is to have: below start all

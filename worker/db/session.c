@@ -188,5 +188,7 @@ int session_run_one(struct session *session, const char *prepared, struct pg_res
 	*rows = NULL;
 	if (strcmp(fault->sqlstate, "55P03") == 0) /* lock_not_available */
 		fault->kind = FAULT_RETRY;
+	if (strcmp(fault->sqlstate, SESSION_FENCED) == 0)
+		fault->kind = FAULT_FENCED;
 	return session_give_up(session, fault);
 }

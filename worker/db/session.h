@@ -16,6 +16,8 @@
 #include "worker/db/connection.h"
 #include "worker/db/params.h"
 
+#define SESSION_FENCED "CD001" /* SQLSTATE that partition_fence() raises: FAULT_FENCED */
+
 struct statement {
 	const char *name, *sql; /* NULL: the end of a table */
 };
@@ -56,7 +58,7 @@ int session_check_guarantees(struct session *session, int64_t now_ms, struct fau
 
 int session_not_connected(struct fault *fault); /* returns -1 with FAULT_WAIT */
 /* Runs one prepared statement with session->params in a transaction of its own; *rows (to be freed) are its rows, NULL if it
- * failed. */
+ * failed. FAULT_RETRY: a row stayed locked; FAULT_FENCED: SESSION_FENCED. */
 int session_run_one(struct session *session, const char *prepared, struct pg_result **rows, struct fault *fault) MUST_CHECK;
 /* Rolls a failed operation back; returns -1. After a FAULT_WAIT the connection is closed instead. */
 int session_give_up(struct session *session, struct fault *fault);
