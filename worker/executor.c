@@ -359,15 +359,15 @@ static int execute_suspect(struct executor *executor, size_t place, struct fault
 
 	if (check_connection(executor, place, &passes, fault) < 0)
 		return -1;
-	if (passes && suspect_is_convicted(&executor->suspect)) {
+	if (suspect_is_convicted(&executor->suspect, passes)) {
 		fault_set(fault, FAULT_REJECT, "the connection to PostgreSQL broke each time that this command was executed");
 		strcpy(fault->sqlstate, "08006"); /* connection_failure */
 		return execute_failed(executor, place, fault);
 	}
 	if (execute_range(executor, place, 1, LOCK_TRIES, fault) == 0)
 		return 0;
-	if (passes && execution_was_lost(executor->execution))
-		suspect_lost_alone(&executor->suspect, record);
+	if (execution_was_lost(executor->execution))
+		suspect_lost_alone(&executor->suspect, record, passes);
 	return -1;
 }
 
@@ -383,7 +383,7 @@ static int execute_singly(struct executor *executor, struct fault *fault)
 		if (suspected || execute_range(executor, i, 1, LOCK_TRIES, fault) == 0)
 			continue;
 		if (job->executable && execution_was_lost(executor->execution))
-			suspect_lost_alone(&executor->suspect, &job->record);
+			suspect_lost_alone(&executor->suspect, &job->record, false);
 		return -1;
 	}
 	return 0;

@@ -5,11 +5,14 @@ void suspect_lost_batch(struct suspect *suspect)
 	suspect->losses++;
 }
 
-void suspect_lost_alone(struct suspect *suspect, const struct record *record)
+void suspect_lost_alone(struct suspect *suspect, const struct record *record, bool compared)
 {
 	if (!suspect_is(suspect, record))
-		suspect->alone = 0;
-	suspect->alone++;
+		suspect->compared = suspect->uncompared = 0;
+	if (compared)
+		suspect->compared++;
+	else
+		suspect->uncompared++;
 	suspect->partition = record->partition;
 	suspect->offset = record->offset;
 }
@@ -26,10 +29,10 @@ bool suspect_is_sought(const struct suspect *suspect)
 
 bool suspect_is(const struct suspect *suspect, const struct record *record)
 {
-	return suspect->alone > 0 && suspect->partition == record->partition && suspect->offset == record->offset;
+	return suspect->compared + suspect->uncompared > 0 && suspect->partition == record->partition && suspect->offset == record->offset;
 }
 
-bool suspect_is_convicted(const struct suspect *suspect)
+bool suspect_is_convicted(const struct suspect *suspect, bool compared)
 {
-	return suspect->alone > SUSPECT_TRIES; /* the first time was not compared with others */
+	return (compared ? suspect->compared : suspect->uncompared) >= SUSPECT_TRIES;
 }

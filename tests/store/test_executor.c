@@ -343,6 +343,32 @@ static void test_who_is_compared_gets_company(void **state)
 	assert_int_equal(executor_batch_limit(&executor), EXECUTOR_OTHERS + 1);
 }
 
+/* Once in each of the batches that make it sought, and so often alone. Nobody can tell yet whose fault it is. */
+static void test_a_lone_command_that_ends_its_process_is_not_executed_for_ever(void **state)
+{
+	struct job *job;
+	struct fault fault;
+
+	(void)state;
+	guard("PERFORM nextval('tries'); PERFORM pg_terminate_backend(pg_backend_pid());");
+	fill(&job, 1);
+	for (int i = 0; i < 10; i++) {
+		forget_results(&job, 1);
+		assert_int_equal(run(&job, 1, &fault), -1);
+		assert_int_equal(fault.kind, FAULT_WAIT);
+		assert_unanswered(job);
+		reconnect();
+	}
+	assert_int_equal(number("tries"), 2 * SUSPECT_TRIES);
+	assert_fault(&fault, FAULT_WAIT, "08006");
+	assert_false(executor.breaker.open);
+	executor.breaker.alone_since_ms = 1; /* long ago */
+	run_whole(&job, 1);
+	assert_refused(job, "database_error", "the database refused this command (SQLSTATE 08006); nothing was written");
+	assert_true(job->dead_letter);
+	assert_int_equal(number("tries"), 2 * SUSPECT_TRIES);
+}
+
 #define EXECUTOR_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -358,6 +384,7 @@ int main(void)
 		EXECUTOR_TEST(test_a_draft_is_the_answer_whoever_locks_its_limits),
 		EXECUTOR_TEST(test_a_draft_that_cannot_be_read_now_is_waited_for),
 		EXECUTOR_TEST(test_who_is_compared_gets_company),
+		EXECUTOR_TEST(test_a_lone_command_that_ends_its_process_is_not_executed_for_ever),
 	};
 
 	return run_store_tests("executor", tests, COUNT(tests));
