@@ -296,7 +296,8 @@ class Cell(harness.World):
 
     def count_surrender(self, worker):
         """A worker gives up and says why. It may do so when its producer is fenced again and again, as another worker has its name
-        for a while; or when its clock is wrong, as libfaketime lets librdkafka's wait for its threads end at once."""
+        for a while; when its clock is wrong, as libfaketime lets librdkafka's wait for its threads end at once; or when it was told
+        to end and a fault, or a failpoint that sleeps, held it for longer than it may drain."""
         self.count("gave_up")
         if worker.log_full:
             return
@@ -305,6 +306,8 @@ class Cell(harness.World):
             self.count("gave_up, with a wrong clock")
         elif "fenced again and again" in last:
             self.count("gave_up, as it was fenced")
+        elif worker.events("draining") and worker.events("drain_budget_exceeded"):
+            self.count("gave_up, as it could not drain in time")
         else:
             self.problem("C9: %s gave up: %s" % (worker.log_path.name, last))
 
