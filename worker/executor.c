@@ -173,21 +173,22 @@ static int experiment(struct executor *executor, size_t place, enum probe_outcom
 }
 
 /* Whether the command at that place, which failed alone, is at fault; unless it passes now. -1: it is not, or nobody knows. Rows
- * that stay locked are the command's misfortune alone. */
+ * that stay locked while others pass are the command's misfortune, and say nothing of the next one. */
 static int blame(struct executor *executor, size_t place, bool *passed, struct fault *fault)
 {
+	bool rejected = fault->kind == FAULT_REJECT, locked = execution_is_locked(fault);
 	enum probe_outcome others = PROBE_PASSED;
 	int64_t left_ms = 0;
 	struct fault other;
 
 	*passed = false;
-	if (fault->kind == FAULT_REJECT && experiment(executor, place, &others, passed, &other) < 0) {
+	if ((rejected || locked) && experiment(executor, place, &others, passed, &other) < 0) {
 		*fault = other;
 		return -1;
 	}
-	if (*passed)
+	if (*passed || (locked && others == PROBE_PASSED))
 		return 0;
-	if (others == PROBE_PASSED)
+	if (others == PROBE_PASSED || !rejected)
 		breaker_failed(&executor->breaker, fault->sqlstate);
 	else if (others == PROBE_FAILED)
 		breaker_trip(&executor->breaker, fault->sqlstate);

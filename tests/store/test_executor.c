@@ -277,6 +277,35 @@ static void test_locked_rows_are_the_lanes_matter(void **state)
 	PQfinish(holder);
 }
 
+/* Of one account group, while a command of another one passes; then of everybody. */
+static void test_locked_rows_of_one_are_not_the_databases_fault(void **state)
+{
+	struct job *jobs[4], *other = COMMAND(.group = BETA, .campaign = "65b000000000000000000001", .audience = "aud_beta");
+	PGconn *holder = connect_to(fx.super);
+	struct fault fault;
+
+	(void)state;
+	fill(jobs, COUNT(jobs));
+	run_whole(&other, 1);
+	assert_created(other);
+	executor.answers_locked = true;
+	run_on(holder, "BEGIN; SELECT 1 FROM api_key_account_groups WHERE account_group_id = '" AG "' FOR UPDATE");
+	for (size_t i = 0; i < COUNT(jobs); i++) {
+		run_whole(&jobs[i], 1);
+		assert_refused(jobs[i], "rows_locked", "rows this command needs stayed locked by another session; nothing was written");
+	}
+	assert_false(executor.breaker.open);
+	run_on(holder, "SELECT 1 FROM api_key_account_groups FOR UPDATE");
+	forget_results(jobs, COUNT(jobs));
+	run_whole(&jobs[0], 1);
+	run_whole(&jobs[1], 1);
+	assert_int_equal(run(&jobs[2], 1, &fault), -1);
+	assert_true(executor_is_breakers(&executor, &fault));
+	assert_fault(&fault, FAULT_WAIT, "55P03");
+	run_on(holder, "ROLLBACK");
+	PQfinish(holder);
+}
+
 /* ---- a command that was delivered again ---- */
 
 static struct job *write_and_deliver_again(void)
@@ -381,6 +410,7 @@ int main(void)
 		EXECUTOR_TEST(test_a_batch_that_timed_out_is_split_at_once),
 		EXECUTOR_TEST(test_a_batch_that_met_others_is_tried_again_whole),
 		EXECUTOR_TEST(test_locked_rows_are_the_lanes_matter),
+		EXECUTOR_TEST(test_locked_rows_of_one_are_not_the_databases_fault),
 		EXECUTOR_TEST(test_a_draft_is_the_answer_whoever_locks_its_limits),
 		EXECUTOR_TEST(test_a_draft_that_cannot_be_read_now_is_waited_for),
 		EXECUTOR_TEST(test_who_is_compared_gets_company),
