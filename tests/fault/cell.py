@@ -408,7 +408,7 @@ class Cell(preludes.Preludes, harness.World):
         own_ms = now_ms()
         with self.control.beating():
             settled = machine.settle(self, lambda: max(own_ms, self.ground.last_fault_ms()),
-                                     lambda: self.control.stretch(own_ms / 1000, time.time()))
+                                     lambda: self.control.stretch(own_ms / 1000, time.time()), self.hopeless)
         for slot in ("one", "two") if settled.given_up else ():
             self.end_worker(slot, "kill")
         return settled

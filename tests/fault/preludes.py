@@ -186,9 +186,16 @@ class Preludes:
         """The partitions of which the group has committed more than PostgreSQL has executed, and that nobody has resumed. They may
         be resumed, and go on, at this moment: whether an order waits is looked at first, and what is executed last."""
         ordered = [partition for partition, row in self.owned().items() if row["resume_from"] is not None]
-        ends = self.collector.patiently(self.collector.offsets)["commands"]
+        places = [confluent_kafka.TopicPartition(self.commands, p) for p in range(self.partitions)]
+        committed = {place.partition: place.offset
+                     for place in self.collector.patiently(lambda: self.quiet.plain.committed(places, timeout=20))}
         return [partition for partition, row in self.owned().items()
-                if ends[str(partition)]["committed"] > row["executed_offset"] and partition not in ordered]
+                if committed[partition] > row["executed_offset"] and partition not in ordered]
+
+    def hopeless(self):
+        """After a round: no fault of it makes the group's offset go ahead of PostgreSQL, or PostgreSQL go back."""
+        halted = self.halted()
+        return "C4: of partitions %s the group has committed more than PostgreSQL has executed" % halted if halted else None
 
     def resume(self, places):
         """An order for each. One that met a fault may stand all the same, and what is ordered twice is answered twice."""

@@ -136,6 +136,14 @@ def test_does_not_settle_for_ever(clock):
     assert settled.given_up.startswith("still at work after 601 s") and not settled.stuck
 
 
+def test_does_not_wait_in_vain(clock):
+    """However much is left to do, and also when all seems to be done."""
+    for left in 3000, 0:
+        settled = machine.settle(Busy(left, 1), lambda: 0, hopeless=lambda: "C4: halted")
+        assert settled.stuck and settled.quiet_ms is None and settled.given_up == "C4: halted" == settled.restless[0]
+        assert machine.blame(settled, ["C9: not quiet: C4: halted"]) == ["C9: not quiet: C4: halted"]
+
+
 # ---- recovery ----
 
 
