@@ -300,13 +300,16 @@ class Cell(preludes.Preludes, harness.World):
 
     def count_surrender(self, worker):
         """A worker gives up and says why. It may do so when its producer is fenced again and again, as another worker has its name
-        for a while; or when its clock is wrong, as libfaketime lets librdkafka's wait for its threads end at once."""
+        for a while; when it was told to end and cannot drain in time, as brokers are away; or when its clock is wrong, as
+        libfaketime lets librdkafka's wait for its threads end at once."""
         self.count("gave_up")
         if worker.log_full:
             return
         last = ([line["msg"] for line in worker.events("fatal")] or ["no word of it"])[-1]
         if worker.clock_wrong:
             self.count("gave_up, with a wrong clock")
+        elif worker.events("drain_budget_exceeded"):
+            self.count("gave_up, as its time to drain was over")
         elif "fenced again and again" in last:
             self.count("gave_up, as it was fenced")
         else:

@@ -5,8 +5,8 @@ own topics, group and database, run rounds of faults side by side, while brokers
 them. After each round everything has to become quiet, and the history checker (checker/check_history.py) judges it.
 
 Environment:
-  ROUNDS=N   so many rounds, with many more kills a pass; without it whole passes through every failpoint x action and every
-             cut, and what did not come about is tried again
+  ROUNDS=N   so many rounds, with many more kills a pass; without it whole passes through every failpoint x action, every
+             cut and all else, and what did not come about is tried again
   SEEDS=N    without ROUNDS: so many passes, each shuffled and drawn anew [2]
   SEED=TEXT  everything is drawn from it; printed [random]
   CELLS=N    cells at once [4]

@@ -1,10 +1,13 @@
 """What the clock may say: how long a round is waited for, and which samples of recovery are too long. No servers, no waiting:
 the time is handed over."""
 
+import collections
 import json
 import os
+import pathlib
 import random
 import sys
+import threading
 import time
 import types
 
@@ -236,6 +239,20 @@ def test_next_round_meets_no_leftovers(monkeypatch, capsys):
     assert (first.rounds, second.rounds) == ([0, 1], [2, 3])
     assert first.closed and second.closed and first.name != second.name
     assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+# ---- workers that give up ----
+
+
+@pytest.mark.parametrize("event, msg, allowed", [
+    ("drain_budget_exceeded", "not drained in time", True), ("fatal", "the producer was fenced again and again", True),
+    ("fatal", "fsync is off: PostgreSQL may lose commits", False), ("stopped", "drained", False)])
+def test_who_may_give_up(event, msg, allowed):
+    one = cell.Cell.__new__(cell.Cell)
+    one.counts, one.lock, one.problems = collections.Counter(), threading.Lock(), []
+    one.count_surrender(types.SimpleNamespace(
+        log_full=False, clock_wrong=False, log_path=pathlib.Path("one-1.log"), events=lambda asked: [{"msg": msg}] if asked == event else []))
+    assert one.counts["gave_up"] == 1 and (one.problems == []) == allowed
 
 
 # ---- what is drawn ----
