@@ -16,7 +16,6 @@ import pathlib
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -36,6 +35,7 @@ import history  # noqa: E402
 import machine  # noqa: E402
 import nemesis  # noqa: E402
 import plans  # noqa: E402
+import preludes  # noqa: E402
 import recovery  # noqa: E402
 import workload  # noqa: E402
 from ground import Ground  # noqa: E402
@@ -156,7 +156,7 @@ class CellWorker(harness.Worker):
         super().__init__(cell, slot, lanes=settings["lanes"], args=settings["args"], fail=",".join(points) or None,
                          ahead=number % 2 == 1, env={"CAMPAIGN_LOG_LEVEL": "debug"})
         self.args[0] = program
-        self.runs = number
+        self.runs, self.lanes = number, settings["lanes"]
         self.log_full = settings.get("log") == "full"
         self.may_be_told_twice = False  # to end: the second time it does at once
         self.clock_wrong = "clock" in settings
@@ -180,7 +180,7 @@ class CellWorker(harness.Worker):
         return self.log_full or b'"event":"running"' in self.log_path.read_bytes()
 
 
-class Cell(harness.World):
+class Cell(preludes.Preludes, harness.World):
     def __init__(self, config):
         self.config = config
         self.ground = Ground.attached(config["ground"])
@@ -265,6 +265,10 @@ class Cell(harness.World):
             self.count("kill:any time")
         self.judge_end(worker)
 
+    def end_workers(self, how):
+        for slot in list(self.by_slot):
+            self.end_worker(slot, how)
+
     def await_end(self, worker):
         """After a SIGTERM, which a worker has to answer within its drain budget."""
         limit_s = self.plan["settings"]["drain_ms"] / 1000 + DRAIN_SLACK_S
@@ -304,10 +308,10 @@ class Cell(harness.World):
         last = ([line["msg"] for line in worker.events("fatal")] or ["no word of it"])[-1]
         if worker.clock_wrong:
             self.count("gave_up, with a wrong clock")
+        elif worker.events("drain_budget_exceeded"):
+            self.count("gave_up, as its time to drain was over")
         elif "fenced again and again" in last:
             self.count("gave_up, as it was fenced")
-        elif worker.events("draining") and worker.events("drain_budget_exceeded"):
-            self.count("gave_up, as it could not drain in time")
         else:
             self.problem("C9: %s gave up: %s" % (worker.log_path.name, last))
 
@@ -364,7 +368,7 @@ class Cell(harness.World):
         self.collector.log_fault(entry)
 
     def run_faults(self, rng):
-        self.play_prelude(rng)
+        self.play(rng)
         flipper = workload.Flipper(self.connect, random.Random(rng.random()), self.collector.log_change)
         commands = workload.Plan(rng, self.population, "r%d" % self.plan["round"])
         generator = workload.Generator(self.make_producer, self.commands, commands, self.collector.log_acked)
@@ -399,128 +403,6 @@ class Cell(harness.World):
             self.count("fired:" + name)
             self.log_fault(entry)
 
-    # What is done between two rounds, when all is confirmed: nothing may be answered again
-
-    def await_confirmed(self):
-        with contextlib.suppress(AssertionError):
-            harness.wait_until(self.is_confirmed, 20, "all is confirmed", 0.1)
-        return self.is_confirmed()
-
-    def end_workers(self, how):
-        for slot in list(self.by_slot):
-            self.end_worker(slot, how)
-
-    def play_prelude(self, rng):
-        """As a rule nothing. Brokers may be crashed all the while."""
-        what = self.plan["prelude"]
-        done = False
-        if what and self.await_confirmed():
-            with contextlib.suppress(AssertionError, psycopg2.Error, confluent_kafka.KafkaException):
-                done = getattr(self, "prelude_" + what)(rng)
-        if what:
-            self.count(("fired:" if done else "unfired:") + what)
-
-    def prelude_offsets_reset(self, rng):
-        """By a person, while no worker runs."""
-        self.end_workers("term")
-        self.log_fault(nemesis.offsets_reset(self.ground, self, rng))
-        return True
-
-    def prelude_stranger_commits(self, rng):
-        """Another consumer reads and commits what no worker has read. The partitions halt, and a person goes back."""
-        self.end_workers("term")
-        self.publish(rng, "stranger")
-        unread = self.unread()
-        if not unread:
-            return False
-        try:
-            self.log_fault(nemesis.stranger_commits(self.ground, self, rng))
-            worker = self.start_worker("one", {})
-            with contextlib.suppress(AssertionError):  # else it has met a fault, and is ended: the person knows all the same
-                harness.wait_until(lambda: set(unread) <= set(nemesis.offers(worker)), PATIENCE_S, "partitions are halted", 0.1)
-            offered = nemesis.offers(worker)
-            if any(offered[partition] != unread.get(partition) for partition in offered):
-                self.problem("C4: offered are %s, and executed is up to %s" % (offered, unread))
-        finally:
-            self.resume(unread)
-        return set(unread) == set(offered)
-
-    def prelude_records_deleted(self, rng):
-        """Publishers have transactions. When all is answered, retention deletes everything, and the workers are killed."""
-        if not any(worker.alive() for worker in self.by_slot.values()):
-            self.start_worker("one", {})
-        self.publish_in_transaction(rng, "kept", True)
-        self.publish_in_transaction(rng, "aborted", False)
-        harness.wait_until(lambda: not self.quiet.faults(), machine.IDLE_S, "all is answered", 0.2)
-        self.collector.keep_commands()
-        self.log_fault(nemesis.records_deleted(self.ground, self, rng))
-        self.end_workers("kill")
-        return True
-
-    def publish(self, rng, name, make_producer=None, log=None):
-        """Some commands. How many a partition got."""
-        counts = collections.Counter()
-
-        def take(entry):
-            counts[entry["partition"]] += 1
-            (log or self.collector.log_acked)(entry)
-
-        commands = workload.Plan(rng, self.population, "r%d-%s" % (self.plan["round"], name))
-        generator = workload.Generator(make_producer or self.make_producer, self.commands, commands, take)
-        for _ in range(rng.randint(4, 12)):
-            generator.send(*commands.record())
-        assert generator.producer.flush(60) == 0, "not everything is published"
-        return counts
-
-    def publish_in_transaction(self, rng, name, commit):
-        """Each partition then ends with a control record. An aborted command is nobody's."""
-        producer = confluent_kafka.Producer({
-            "bootstrap.servers": self.brokers, "partitioner": "murmur2_random", "linger.ms": 2,
-            "transactional.id": "%s-%s" % (self.name, name)})
-        producer.init_transactions(30)
-        producer.begin_transaction()
-        acked = []
-        counts = self.publish(rng, name, lambda: producer, acked.append)
-        self.end_transaction(producer.commit_transaction if commit else producer.abort_transaction)
-        for entry in acked if commit else ():
-            self.collector.log_acked(entry)
-        for partition, count in counts.items():
-            self.collector.note_unreadable(partition, 1 if commit else 1 + count)
-
-    @staticmethod
-    def end_transaction(end):
-        """Until it is known to have ended: brokers may be away."""
-        for _ in range(5):
-            try:
-                return end(60)
-            except confluent_kafka.KafkaException as error:
-                if not error.args[0].retriable():
-                    raise
-        raise AssertionError("it is not known how a publisher's transaction ended")
-
-    def unread(self):
-        """By partition, up to where commands are executed, if there are more."""
-        ends = self.collector.patiently(self.collector.offsets)["commands"]
-        rows = self.collector.rows("SELECT partition, executed_offset FROM partition_owner WHERE topic = %s", (self.commands,))
-        return {row["partition"]: row["executed_offset"] for row in rows
-                if row["executed_offset"] is not None and 0 <= row["executed_offset"] < ends[str(row["partition"])]["high"]}
-
-    def resume(self, places):
-        def order():
-            with contextlib.suppress(AssertionError, subprocess.SubprocessError):  # it met a fault
-                nemesis.resume(self, places)
-                return True
-
-        harness.wait_until(order, ENDED_S, "orders to resume", 0.5)
-
-    def is_confirmed(self):
-        """Whether PostgreSQL knows of every answer."""
-        ends = self.collector.ends.get((self.commands, "read_committed"), {})
-        rows = self.collector.patiently(lambda: self.collector.rows(
-            "SELECT partition, confirmed_offset FROM partition_owner WHERE topic = %s", (self.commands,)))
-        confirmed = {row["partition"]: row["confirmed_offset"] for row in rows}
-        return all(confirmed.get(partition, -1) >= end for partition, end in ends.items() if end > 0)
-
     def settle(self):
         """Two workers without a failpoint, until nothing is on its way any more, or the round is given up and they are ended."""
         for slot in ("one", "two"):
@@ -529,7 +411,7 @@ class Cell(harness.World):
         own_ms = now_ms()
         with self.control.beating():
             settled = machine.settle(self, lambda: max(own_ms, self.ground.last_fault_ms()),
-                                     lambda: self.control.stretch(own_ms / 1000, time.time()))
+                                     lambda: self.control.stretch(own_ms / 1000, time.time()), self.hopeless)
         for slot in ("one", "two") if settled.given_up else ():
             self.end_worker(slot, "kill")
         return settled

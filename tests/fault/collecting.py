@@ -31,6 +31,10 @@ class Lines:
             if not self.file.closed:  # a sample may come late
                 self.file.write(json.dumps(entry) + "\n")
 
+    def flush(self):
+        with self.lock:
+            self.file.flush()
+
     def close(self):
         with self.lock:
             self.file.close()
@@ -71,9 +75,9 @@ class Collector:
     def begin(self, folder):
         self.folder, self.begin_ms = folder, time.time() * 1000
         self.unreadable.clear()
-        self.kept = []
-        self.log_acked, self.log_change, self.log_fault = (
-            Lines(folder / name) for name in ("acked.jsonl", "changes.jsonl", "faults.jsonl"))
+        self.kept, self.restored = [], None
+        self.log_acked, self.log_change, self.log_fault, self.log_lost_change = (
+            Lines(folder / name) for name in ("acked.jsonl", "changes.jsonl", "faults.jsonl", "lost_changes.jsonl"))
         self.log_sample = Lines(folder / "workers.jsonl")
         self.round_begin = dict(self.ends.get((self.cell.commands, "read_committed"), {}))
         state = self.patiently(lambda: {table: self.rows(
@@ -84,6 +88,23 @@ class Collector:
     def keep_commands(self):
         """Before they are deleted."""
         self.kept += self.patiently(lambda: self.read(self.cell.commands, "read_committed"))
+
+    def note_restore(self, restore):
+        """restore() puts an older state of the database in its place, while no worker runs, and returns a line of faults.jsonl.
+        Keeps what is lost with it, how far the topics and the group were by then, and the older state. checker/restored.py tells
+        what comes of it."""
+        offsets = self.patiently(self.offsets)
+        for log in self.log_acked, self.log_lost_change:
+            log.flush()
+        self.patiently(lambda: self.write_rows("lost_"))
+        self.log_fault(restore())
+        owned = {str(row["partition"]): row for row in self.patiently(lambda: self.rows(
+            "SELECT partition, confirmed_offset, executed_offset FROM partition_owner WHERE topic = %s", (self.cell.commands,)))}
+        self.restored = {
+            "ends": {kind: {partition: place["high"] for partition, place in places.items()} for kind, places in offsets.items()},
+            "committed": {partition: place["committed"] for partition, place in offsets["commands"].items()},
+            **{name: {partition: row[name + "_offset"] or 0 for partition, row in owned.items()} for name in ("confirmed", "executed")},
+        }
 
     def note_unreadable(self, partition, count):
         self.unreadable[partition] += count
@@ -110,7 +131,7 @@ class Collector:
 
     def finish(self, plan, settled):
         cell, folder = self.cell, self.folder
-        for log in (self.log_acked, self.log_change, self.log_fault, self.log_sample):
+        for log in (self.log_acked, self.log_change, self.log_fault, self.log_sample, self.log_lost_change):
             log.close()
         with open(folder / "faults.jsonl", "a") as file:
             for entry in cell.ground.faults():
@@ -126,7 +147,7 @@ class Collector:
         (folder / "meta.json").write_text(json.dumps({
             "seed": plan["seed"], "cell": cell.name, "round": plan["round"], "group": cell.group, "commands": cell.commands,
             "results": cell.results, "dead_letters": cell.dead_letters, "database": cell.database,
-            "secrets": cell.population.secrets,
+            "secrets": cell.population.secrets, "restored": self.restored,
             "last_fault_ms": settled.last_fault_ms, "progress_ms": settled.progress_ms, "quiet_ms": settled.quiet_ms,
             "restless": settled.restless, "quiet_limit_s": machine.IDLE_S * settled.stretch,
             "log_files": sorted("logs/" + path.name for path in (folder / "logs").glob("*.log")), "plan": plan,
@@ -161,7 +182,7 @@ class Collector:
         finally:
             consumer.close()
 
-    def write_rows(self):
+    def write_rows(self, prefix=""):
         rows = self.rows("""
             SELECT id, extract(epoch FROM at) * 1000 AS at_ms, txid, change, application, table_name AS table, op, old, new
             FROM fault_audit WHERE id > %s ORDER BY id""", (self.audit_id,))
@@ -180,7 +201,7 @@ class Collector:
             WHERE datname = %s AND application_name LIKE 'campaign-worker%%' AND xact_start < clock_timestamp() - interval '1 s'""",
             (self.cell.database,))
         for name, lines in (("audit", rows), ("drafts", drafts), ("sessions", sessions)):
-            write_lines(self.folder / (name + ".jsonl"), lines)
+            write_lines(self.folder / (prefix + name + ".jsonl"), lines)
 
     def offsets(self):
         cell = self.cell

@@ -5,8 +5,8 @@ own topics, group and database, run rounds of faults side by side, while brokers
 them. After each round everything has to become quiet, and the history checker (checker/check_history.py) judges it.
 
 Environment:
-  ROUNDS=N   so many rounds, with many more kills a pass; without it whole passes through every failpoint x action and every
-             cut, and what did not come about is tried again
+  ROUNDS=N   so many rounds, with many more kills a pass; without it whole passes through every failpoint x action, every
+             cut and all else, and what did not come about is tried again
   SEEDS=N    without ROUNDS: so many passes, each shuffled and drawn anew [2]
   SEED=TEXT  everything is drawn from it; printed [random]
   CELLS=N    cells at once [4]
@@ -46,7 +46,7 @@ from ground import Ground  # noqa: E402
 FIGURES = harness.BUILD / "fault.json"
 # What happens to all cells at once: how often, and what.
 GLOBAL = [(20, "postgres_crash"), (10, "broker_crash"), (1, "broker_restart"), (0.3, "rolling_restart"), (1, "coordinator_move"),
-          (2, "backend_crash"), (4, "commit_hangs"), (0.5, "disk_full")]
+          (2, "backend_crash"), (4, "commit_hangs"), (0.5, "disk_full"), (1.5, "failover")]
 PAUSE_S, LONG_PAUSE_S = (2, 6), (0.5, 2)
 EXTRA, EXTRA_ROUNDS = 500000, 12  # the number of the first round that tries again, and how many there may be
 CALM_CELLS = 2  # that many measure at once: more would measure the machine
@@ -128,7 +128,8 @@ class Figures:
             "stops": self.get("stops"),
             "takeovers_from_stopped_workers": self.get("takeovers"), "cuts": self.get("cuts"), "terms": self.get("terms"),
             "database_crashes": self.get("fired:postgres_crash") + self.get("fired:backend_crash"),
-            "broker_crashes": self.get("fired:broker_crash"), "ambiguous_commits": self.get("commit_in_doubt"),
+            "broker_crashes": self.get("fired:broker_crash"),
+            "actions": {name: self.get("fired:" + name) for name in [name for _, name in GLOBAL] + plans.actions()}, "ambiguous_commits": self.get("commit_in_doubt"),
             "delayed_endtxn": self.get("delayed_endtxn"), "commands": self.data["checked"].get("commands", 0),
             "results": self.data["checked"].get("results", 0), "violations": len(self.data["violations"]), "recovery_s": recovery,
         }
@@ -240,7 +241,10 @@ class Run:
 
     def missing(self):
         """What a pass has to bring about and what no round has."""
-        return [what for what in plans.wanted(False) if not self.figures.get("fired:" + plans.name(what))]
+        return [what for what in plans.wanted(False) + plans.actions() if not self.figures.get("fired:" + plans.name(what))]
+
+    def missing_of_ground(self):
+        return [name for _, name in GLOBAL if not self.figures.get("fired:" + name) and not self.figures.get("cannot:" + name)]
 
     def another_try(self):
         with self.lock:
@@ -249,7 +253,7 @@ class Run:
             if number > EXTRA_ROUNDS or not self.missing():
                 return None
             self.wanted += 1
-            return plans.make_of(self.seed, EXTRA + number, self.missing())
+            return plans.make_again(self.seed, EXTRA + number, self.missing())
 
     def take(self, report):
         self.figures.add(report)
@@ -345,8 +349,8 @@ def verdicts(run):
     calm = [number for number in broken if number not in run.figures.data["done"]]
     yield not calm, "calm rounds: the promises were kept"
     yield not run.failures, "the suite ran to its end"
-    missing = [plans.name(what) for what in run.missing()]
-    yield not missing, "every failpoint with every action, and every cut, came about%s" % (
+    missing = [plans.name(what) for what in run.missing()] + run.missing_of_ground()
+    yield not missing, "every failpoint with every action, every cut, and all that is done to servers, topics and group came about%s" % (
         ": not " + ", ".join(missing) if missing else "")
     for kind, bound_s in plans.RECOVERIES.items():
         samples = run.figures.data["recovery"].get(kind, [])

@@ -1,5 +1,5 @@
-"""The ground that the fault suite stands on: a three-node Kafka, a PostgreSQL whose disk can be full, and a TCP proxy between
-both and the workers. What is done to it is in nemesis.py.
+"""The ground that the fault suite stands on: a three-node Kafka, a PostgreSQL whose disk can be full and which can fail over to
+another one (pair.py), and a TCP proxy between them and the workers. What is done to it is in nemesis.py.
 
 The process that starts the ground owns it; others attach to it by its description().
 """
@@ -18,45 +18,22 @@ import time
 
 import confluent_kafka
 import confluent_kafka.admin
-import psycopg2
-import psycopg2.extras
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "system"))
 
 import harness  # noqa: E402
+import pair  # noqa: E402
+from orderly import Orderly  # noqa: E402
 
 DISK_BYTES = 1500 << 20
 # Many cells' workers; faults that are found out soon; nothing written to the log that a fault calls forth a thousand times.
 POSTGRES_SETTINGS = {
     "max_connections": "200", "superuser_reserved_connections": "20", "track_commit_timestamp": "on", "log_lock_waits": "off",
     "deadlock_timeout": "200ms", "max_wal_size": "256MB", "log_min_error_statement": "panic",
+    # For a standby, and so that nothing outlives a kill -9.
+    "wal_keep_size": "128MB", "wal_retrieve_retry_interval": "100ms", "dynamic_shared_memory_type": "mmap",
 }
-
-
-class Ended(Exception):
-    """The ground is being taken away: nothing may be started on it again."""
-
-
-class Orderly:
-    """Added to a harness.Script: verbs run one at a time, whatever thread asks, and none any more once the server's end has
-    begun; a fault that is being healed at that moment would else start it again, for good."""
-
-    def __init__(self, folder, **settings):
-        super().__init__(folder)
-        self.settings, self.lock, self.ended = settings, threading.Lock(), False
-
-    def run(self, verb, *args):
-        with self.lock:
-            if self.ended:
-                raise Ended("%s %s" % (self.script, verb))
-            self.call(verb, *args)
-
-    def call(self, verb, *args):
-        done = subprocess.run(
-            ["sh", self.script, verb, str(self.folder), *args], env={**os.environ, **self.settings}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert done.returncode == 0, "%s %s: %s" % (self.script, verb, done.stdout)
 
 
 class Kafka(Orderly, harness.Kafka):
@@ -86,49 +63,6 @@ class Kafka(Orderly, harness.Kafka):
         self.call("kill")  # a start in another thread fails with this
         with self.lock:
             self.call("kill")
-
-
-class Postgres(Orderly, harness.Postgres):
-    def end(self):
-        self.ended = True
-        self.call("stop", "immediate")
-        with self.lock:
-            self.call("remove")
-
-    def socket(self):
-        return "%s/.s.PGSQL.%d" % (self.host, self.port)
-
-    def set(self, **settings):
-        """Settings that outlive a restart, which the script's own do not."""
-        with contextlib.closing(self.connect()) as session, session.cursor() as cursor:
-            for name, value in settings.items():
-                cursor.execute("ALTER SYSTEM SET %s = '%s'" % (name, value))
-
-    def ask(self, text, values=None, database="postgres", patience_s=60):
-        """Runs a statement in a session of its own; its rows, as dicts. While there is no way to the server, again."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                with contextlib.closing(self.connect(database)) as session:
-                    with session.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-                        cursor.execute(text, values)
-                        return [dict(row) for row in cursor.fetchall()] if cursor.description else []
-            except psycopg2.DatabaseError as error:
-                by_state = isinstance(error, psycopg2.OperationalError) or error.pgcode is None
-                if not by_state or self.ended or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def revive(self, patience_s=60):
-        """Starts it if it has died, and waits until it answers."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            self.run("start")
-            try:
-                return self.ask("SELECT 1", patience_s=2)
-            except psycopg2.DatabaseError:
-                if time.monotonic() > deadline:
-                    raise
 
 
 class Disk:
@@ -267,14 +201,15 @@ def undisturbed():
 
 
 class Ground(harness.Services):
-    """brokers leads to Kafka, proxied too, but through the proxy; conninfo() to PostgreSQL, worker_conninfo() through it."""
+    """brokers leads to Kafka, proxied too, but through the proxy; conninfo() to PostgreSQL, worker_conninfo() through it. Both
+    name two servers."""
 
     def __init__(self, folder, nodes=3):
         super().__init__(folder)
         self.folder, self.nodes = self.folder.resolve(), nodes
         self.kafka = Kafka(self.folder / "kafka", NODES=str(nodes))
-        self.postgres = Postgres(self.folder / "postgres")
-        self.disk = Disk(self.folder / "postgres")
+        folders = [self.folder / "postgres", self.folder / "standby"]
+        self.postgres, self.disks = pair.Postgres(folders), [Disk(folder) for folder in folders]
         self.ending = contextlib.ExitStack()
         self.stopping = threading.Lock()
         self._admin = None
@@ -283,14 +218,14 @@ class Ground(harness.Services):
     def attached(cls, description):
         """One that another process has started."""
         ground = cls(description["folder"], description["nodes"])
-        ground.proxied, ground.port = description["proxied"], description["port"]
+        ground.proxied, ground.ports = description["proxied"], description["ports"]
         ground.kafka.brokers = ground.kafka.env()["BROKERS"]
-        ground.postgres.load(ground.postgres.env())
+        ground.postgres.attach()
         ground.proxy = Proxy(ground.control_path())
         return ground
 
     def description(self):
-        return {"folder": str(self.folder), "nodes": self.nodes, "proxied": self.proxied, "port": self.port}
+        return {"folder": str(self.folder), "nodes": self.nodes, "proxied": self.proxied, "ports": self.ports}
 
     # Start and end
 
@@ -314,20 +249,24 @@ class Ground(harness.Services):
 
     def reserve_ports(self):
         """The proxy's, which Kafka tells its clients before there is a proxy."""
-        self.holders = [reserve_port() for _ in range(self.nodes + 1)]
+        self.holders = [reserve_port() for _ in range(self.nodes + 2)]
         for holder in self.holders:
             self.ending.callback(holder.close)
-        *kafka, self.port = [holder.getsockname()[1] for holder in self.holders]
+        *kafka, one, two = [holder.getsockname()[1] for holder in self.holders]
+        self.ports = [one, two]
         self.kafka.settings["ADVERTISE"] = " ".join(map(str, kafka))
         self.proxied = ",".join("127.0.0.1:%d" % port for port in kafka)
 
     def start_postgres(self):
-        self.ending.callback(self.disk.unmount)
-        why = self.disk.mount()
+        for disk in self.disks:
+            self.ending.callback(disk.unmount)
+            why = disk.mount()
         if why:
             print("SKIPPED: disk_full cannot be done here: %s" % why, flush=True)
         self.ending.callback(self.postgres.end)
-        self.postgres.start()
+        with contextlib.closing(reserve_port()) as holder:
+            port = holder.getsockname()[1]
+        self.postgres.start(port)
         self.postgres.set(**POSTGRES_SETTINGS)
         self.postgres.run("restart")
 
@@ -337,7 +276,7 @@ class Ground(harness.Services):
     def start_proxy(self):
         specs = ["kafka:%s:%s" % (address.rpartition(":")[2], target)
                  for address, target in zip(self.proxied.split(","), self.kafka.listeners)]
-        specs.append("pg:%d:%s" % (self.port, self.postgres.socket()))
+        specs += ["pg:%d:%s" % (port, node.socket()) for port, node in zip(self.ports, self.postgres.nodes)]
         log = open(self.folder / "proxy.log", "wb")
         self.ending.callback(log.close)
         for holder in self.holders:
@@ -379,7 +318,13 @@ class Ground(harness.Services):
         return self.postgres.conninfo(database, user)
 
     def worker_conninfo(self, database):
-        return "host=127.0.0.1 port=%d user=%s dbname=%s sslmode=disable gssencmode=disable" % (self.port, self.LOGIN, database)
+        return "host=127.0.0.1,127.0.0.1 port=%d,%d user=%s dbname=%s sslmode=disable gssencmode=disable" % (
+            *self.ports, self.LOGIN, database)
+
+    @property
+    def disk(self):
+        """The primary's."""
+        return self.disks[self.postgres.nodes.index(self.postgres.primary)]
 
     @property
     def admin(self):

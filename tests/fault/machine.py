@@ -41,14 +41,17 @@ class Patience:
 Settled = collections.namedtuple("Settled", "quiet_ms last_fault_ms progress_ms stretch restless given_up stuck")
 
 
-def settle(world, last_fault_ms, stretch=lambda: 1):
+def settle(world, last_fault_ms, stretch=lambda: 1, hopeless=lambda: None):
     """Waits until nothing is on its way in that world (harness.World, with a history.Quiet) or it is given up. last_fault_ms(),
-    stretch(): as they are now."""
+    stretch(): as they are now; hopeless(): why waiting is in vain, or None."""
     patience = Patience(time.time())
     while True:
         restless = world.collector.patiently(world.quiet.faults)
         fault_ms, now_s = last_fault_ms(), time.time()  # looking may have taken long
         stretched = stretch()
+        in_vain = hopeless()
+        if in_vain:
+            return Settled(None, fault_ms, patience.moved_s * 1000, stretched, [in_vain, *restless], in_vain, True)
         given_up = patience.look(now_s, progress_of(world), fault_ms / 1000, stretched)
         if not restless:
             return Settled(now_s * 1000, fault_ms, patience.moved_s * 1000, stretched, restless, None, False)

@@ -163,20 +163,36 @@ def commit_hangs(ground, rng):
     """Every COMMIT waits for a standby that there is not. It ends well; or the workers' waits are cancelled first (a warning:
     committed here, perhaps not there), or their sessions are ended (the commit stands, the answer is lost)."""
     end = rng.choice(["released", "cancelled", "terminated"])
-    wait_for_standby(ground, "'ghost'")
+    ground.postgres.wait_for("'ghost'")
     try:
         time.sleep(rng.uniform(0.2, 2.5))
         if end != "released":
             ground.postgres.ask("SELECT %s(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND " % (
                 "pg_cancel_backend" if end == "cancelled" else "pg_terminate_backend") + WORKERS, ())
     finally:
-        wait_for_standby(ground, "DEFAULT")
+        ground.postgres.wait_for("DEFAULT")
     return end
 
 
-def wait_for_standby(ground, names):
-    ground.postgres.ask("ALTER SYSTEM SET synchronous_standby_names = " + names)
-    ground.postgres.ask("SELECT pg_reload_conf()")
+@fault
+def failover(ground, rng):
+    """A standby is made, and every commit waits for it. Then the primary is killed (kill -9), which had half of the time been frozen
+    before, and the standby is promoted. What was the primary will be made a standby of the new one the next time."""
+    pair, frozen = ground.postgres, rng.random() < 0.5
+    pair.standby.clone(pair.primary)
+    try:
+        pair.follow()
+        time.sleep(rng.uniform(0.5, 2))
+    except BaseException:
+        pair.stay()
+        raise
+    if frozen:
+        pair.primary.freeze()
+        time.sleep(rng.uniform(0.2, 3))
+    pair.primary.crash()
+    time.sleep(rng.choice([0, rng.uniform(0, 1)]))
+    pair.promote()
+    return "frozen and killed" if frozen else "killed"
 
 
 @fault
@@ -268,6 +284,19 @@ def rows_locked(ground, cell, rng):
 
 
 @fault
+def row_locked(ground, cell, rng):
+    """Somebody holds one grant, or one partition's row, for longer than a worker waits, while workers come and go."""
+    table, key, order = rng.choice([("partition_owner", "partition", "partition"),
+                                    ("api_key_account_groups", "account_group_id, key_digest", "rate_at_us DESC")])
+    with own_session(cell) as cursor:
+        cursor.execute("SELECT %s FROM %s ORDER BY %s LIMIT 8" % (key, table, order))  # of grants, those that are in use
+        chosen = rng.choice(cursor.fetchall() or [None])
+        cursor.execute("SELECT FROM %s WHERE (%s) = %%s FOR UPDATE" % (table, key), (chosen if len(chosen) > 1 else chosen[0],))
+        time.sleep(rng.uniform(3, 8))
+    return "a row of %s of %s" % (table, cell.database)
+
+
+@fault
 def deadlock(ground, cell, rng):
     """Takes a batch's locks in the opposite order: first the grants, then, as soon as a worker waits for one, the partitions.
     Fast enough, so that the worker's session is the one that finds the circle and is refused."""
@@ -327,6 +356,44 @@ def slow_database(ground, cell, rng):
         finally:
             os.kill(pid, signal.SIGCONT)
     return "a worker's session of " + cell.database
+
+
+def copy_of(cell):
+    return cell.database + "_copy"
+
+
+def patiently(ground, cell, *statements, until=lambda: False, what):
+    """Nobody else may be connected, and another fault may be going on: from the first statement on, again and again."""
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'" % cell.database
+
+    def run():
+        with contextlib.suppress(psycopg2.Error):
+            if until():
+                return True
+            for statement in (end, *statements):
+                ground.postgres.ask(statement, patience_s=0)
+            return True
+
+    if cell.connection is not None:
+        cell.connection.close()
+    harness.wait_until(run, 120, what, 0.1)
+
+
+def copy_database(ground, cell):
+    """Of the cell's database as it is, while no worker runs."""
+    patiently(ground, cell, "DROP DATABASE IF EXISTS " + copy_of(cell),
+              "CREATE DATABASE %s TEMPLATE %s" % (copy_of(cell), cell.database), what="a copy of " + cell.database)
+
+
+@fault
+def database_restored(ground, cell, rng):
+    """The copy takes the database's place, while no worker runs."""
+    def is_restored():
+        return not ground.postgres.ask("SELECT 1 FROM pg_database WHERE datname = %s", (copy_of(cell),), patience_s=0)
+
+    patiently(ground, cell, "DROP DATABASE IF EXISTS %s WITH (FORCE)" % cell.database,
+              "ALTER DATABASE %s RENAME TO %s" % (copy_of(cell), cell.database), until=is_restored, what=cell.database + " restored")
+    return cell.database
 
 
 # --- one cell's topics and group -----------------------------------------------------------------------------------------

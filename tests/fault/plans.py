@@ -34,11 +34,11 @@ CUTS = [
 SLOW_STEPS = ["begin", "commit-after", "ktx-begin", "offsets-after", "endtxn-before", "claim-after", "check-before", "produce"]
 # What is done to a cell's database or topics meanwhile (nemesis.py).
 TROUBLES = [
-    "sessions_terminated", "rows_locked", "rows_locked", "deadlock", "slow_database", "read_only", "connections_refused",
+    "sessions_terminated", "rows_locked", "row_locked", "deadlock", "slow_database", "read_only", "connections_refused",
     "partitions_added", "poisoned",
 ]
 # What is done between two rounds, while nothing else is wrong (cell.py), and how often.
-PRELUDES = {None: 76, "offsets_reset": 8, "stranger_commits": 8, "records_deleted": 8}
+PRELUDES = {None: 70, "offsets_reset": 7, "stranger_commits": 7, "records_deleted": 7, "database_restored": 9}
 TURNS_OF_A_SLOT = 5
 # recovery.py; at most so many seconds, on a machine that has nothing else to do: the longest session that is chosen here,
 # and 5 s; a worker that comes back; one that is told to end.
@@ -47,8 +47,8 @@ RECOVERIES_OF_A_ROUND = 2  # of each
 
 
 def name(what):
-    """Of a pair or a cut, and of the turn that is to bring it about."""
-    return "%s %s" % what if len(what) == 2 else "%s %s %s" % what[:3]
+    """Of a pair or a cut, and of the turn that is to bring it about; of an action."""
+    return what if isinstance(what, str) else "%s %s" % what if len(what) == 2 else "%s %s %s" % what[:3]
 
 
 def describe(turn):
@@ -62,6 +62,11 @@ def wanted(long):
     pairs = [(step, action) for step in STEPS for action in ACTIONS for _ in range(TIMES.get(action, 1) if long else 1)]
     cuts = [cut for cut in CUTS for _ in range(cut[4] if long else 1)]
     return pairs + cuts
+
+
+def actions():
+    """What else it has to bring about: of what is done to a cell, and between two rounds."""
+    return TROUBLES + [prelude for prelude in PRELUDES if prelude]
 
 
 def turns_per_pass(long):
@@ -117,10 +122,18 @@ def settings(rng):
 def make(seed, number, long):
     """The plan of one round."""
     per_pass, per_round = rounds_per_pass(long), 2 * TURNS_OF_A_SLOT
+    rng, place = random.Random("%s/%d/pass" % (seed, number // per_pass)), number % per_pass
     deck = wanted(long)
-    random.Random("%s/%d/pass" % (seed, number // per_pass)).shuffle(deck)
-    first = number % per_pass * per_round
-    return make_of(seed, number, deck[first:first + per_round])
+    rng.shuffle(deck)
+    plan = make_of(seed, number, deck[place * per_round:(place + 1) * per_round])
+    return plan if long else {**plan, **dealt(rng, place, per_pass)}
+
+
+def dealt(rng, place, per_pass):
+    """A pass that is short has each action at least once; between two rounds when every cell has had one."""
+    troubles, preludes = rng.sample(TROUBLES, len(TROUBLES)), rng.sample(list(PRELUDES), len(PRELUDES))
+    turn = {per_pass - 2 * n: prelude for n, prelude in enumerate(filter(None, preludes), 1)}
+    return {"troubles": [troubles[place % len(troubles)]], "prelude": turn.get(place)}
 
 
 def make_of(seed, number, deck):
@@ -133,6 +146,14 @@ def make_of(seed, number, deck):
         "troubles": rng.sample(TROUBLES, rng.choice([0, 1, 1, 2])),
         "prelude": rng.choices(list(PRELUDES), list(PRELUDES.values()))[0],
     }
+
+
+def make_again(seed, number, missing):
+    """A plan of what did not come about: turns, and actions."""
+    turns = [what for what in missing if what not in actions()]
+    troubles = [what for what in missing if what in TROUBLES]
+    plan = make_of(seed, number, turns or random.Random("%s/%d/again" % (seed, number)).sample(wanted(False), TURNS_OF_A_SLOT))
+    return {**plan, "troubles": troubles[:3], "prelude": next((what for what in missing if what in PRELUDES), None)}
 
 
 def calm(seed, number):

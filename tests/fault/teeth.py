@@ -436,6 +436,22 @@ def somebody_else_commits(stage):
     soon(lambda: nemesis.resume_halted(stage, worker))
 
 
+def database_restored(stage):
+    """PostgreSQL is restored to an older state, and Kafka keeps what it has. A person goes back."""
+    worker = stage.worker("one")
+    stage.ask(2)
+    stage.await_results(2)
+    assert worker.stop() == 0
+    nemesis.copy_database(stage.services, stage)
+    worker.start()
+    stage.ask(3)
+    stage.await_results(5)
+    assert worker.stop() == 0
+    stage.collector.note_restore(lambda: nemesis.database_restored(stage.services, stage, stage.rng))
+    worker.start()
+    soon(lambda: nemesis.resume_halted(stage, worker))
+
+
 def somebody_else_commits_the_last_batch(stage):
     """A worker dies when its batch is executed and not published. Another consumer reads the same commands, and commits."""
     worker = stage.worker("one", fail="commit-after:kill")
@@ -499,6 +515,7 @@ SCENES = [
     ("no-rewind", producer_fenced),
     ("confirmed-ahead", died_with_a_batch_ahead),
     ("no-executed-offset", somebody_else_commits),
+    ("no-executed-offset", database_restored),
     ("no-mark", somebody_else_commits_the_last_batch),
     ("no-cluster", topic_moved),
     ("no-end", publisher_has_transactions),

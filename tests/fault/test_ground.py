@@ -106,6 +106,10 @@ class Scene:
     def ask(self, text, *values):
         return self.ground.postgres.ask(text, values or None)
 
+    def sql(self, text, *values):
+        """In the cell's database; its own session may have met a crash."""
+        return self.ground.postgres.ask(text, values or None, database=self.cell.database)
+
     def waits(self, event):
         """Whether a worker's session waits for that."""
         return self.ask("SELECT 1 FROM pg_stat_activity WHERE datname = %s AND %s IN (wait_event, wait_event_type) AND "
@@ -263,6 +267,22 @@ def test_commit_hangs(scene, inflict, end):
     assert scene.ask("SHOW synchronous_standby_names")[0]["synchronous_standby_names"] == ""
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_failover(scene, inflict, frozen):
+    """To the other one, and back. It sees by itself that commits wait for the standby (pair.follow)."""
+    def drafts():
+        return scene.sql("SELECT count(*) AS n FROM campaigns WHERE trace_id IS NOT NULL")[0]["n"]
+
+    pair = scene.ground.postgres
+    written, before, pid = drafts(), pair.primary, pair.primary.pid()
+    rng = next(random.Random(n) for n in range(1000) if (random.Random(n).random() < 0.5) == frozen)  # as it is drawn there
+    inflict(nemesis.failover, rng)
+    assert pair.primary is not before and not os.path.exists("/proc/%d" % pid)
+    assert drafts() > written
+    assert not scene.ask("SELECT 1 WHERE pg_is_in_recovery()")
+    assert not scene.worker.events("partition_halted")
+
+
 @pytest.mark.parametrize("what", ["data", "WAL"])
 def test_disk_full(scene, inflict, what):
     if not scene.ground.disk.mounted:
@@ -308,6 +328,13 @@ def test_rows_locked(scene, inflict, table):
         inflict(nemesis.rows_locked, scene.cell, drawing(options, next(option for option in options if option[0] == table)))
 
 
+@pytest.mark.parametrize("table", ["partition_owner", "api_key_account_groups"])
+def test_row_locked(scene, inflict, table):
+    options, before = ["partition_owner", "api_key_account_groups"], len(scene.worker.events("rows_locked"))
+    with observed(lambda: scene.waits("Lock") or len(scene.worker.events("rows_locked")) > before, "a worker that waits for a lock"):
+        inflict(nemesis.row_locked, scene.cell, drawing(options, table))
+
+
 def test_deadlock(scene, inflict):
     def deadlocks():
         return scene.ask("SELECT deadlocks FROM pg_stat_database WHERE datname = %s", scene.cell.database)[0]["deadlocks"]
@@ -351,13 +378,31 @@ def test_poisoned(scene, inflict):
 
     with observed(raised, "a command that the database fails alone"):
         inflict(nemesis.poisoned, scene.cell, random.Random(2))
-    assert not scene.cell.sql("SELECT FROM pg_trigger WHERE tgname = 'poison'")
+    assert not scene.sql("SELECT 1 FROM pg_trigger WHERE tgname = 'poison'")
+
+
+def test_copies(scene):
+    """Of a command, each behind the other: the generator's way (workload.Plan), which the load of this scene has not."""
+    command = scene.cell.command(name="Copied")
+    places = scene.cell.send(*[command] * 6)
+    scene.load.sent += places
+    assert [(place[0], place[1] - places[0][1]) for place in places] == [(places[0][0], n) for n in range(6)]
+    reader = scene.cell.reader()
+
+    def results():
+        reader.poll(0.1)
+        found = {result.place: result for result in map(harness.Result, reader.records)}
+        return [found[place] for place in places] if set(places) <= set(found) else None
+
+    told = harness.wait_until(results, 60, "answers to copies")
+    assert [result["success"] for result in told] == [True] * 6 and len({result["data"]["id"] for result in told}) == 1
+    assert [result["draftExisted"] for result in told] == [False] + [True] * 5
 
 
 def test_stranger_commits(scene, inflict):
     def commit(ground):
         assert scene.worker.stop() == 0
-        executed = {row["partition"]: row["executed_offset"] for row in scene.cell.sql("SELECT * FROM partition_owner")}
+        executed = {row["partition"]: row["executed_offset"] for row in scene.sql("SELECT * FROM partition_owner")}
         time.sleep(1)  # the load goes on
         entry = nemesis.stranger_commits(ground, scene.cell, random.Random(2))
         unread = {partition for partition, offset in scene.cell.committed().items() if offset > executed[partition]}
@@ -374,6 +419,32 @@ def test_everything_was_answered_rightly(scene):
     scene.load.join()
     scene.cell.connection.close()  # it has seen several crashes
     assert len(scene.cell.verify(scene.load.sent, 60)) > len(scene.load.sent) > 20
+
+
+def test_database_restored(scene, inflict):
+    """Behind the load: what was answered since the copy is answered again."""
+    def committed():
+        return scene.cell.committed()
+
+    def restore(ground):
+        assert scene.worker.stop() == 0
+        nemesis.copy_database(ground, scene.cell)
+        before, drafts = committed(), len(scene.cell.drafts())
+        scene.worker.start()
+        scene.await_answer()
+        assert scene.worker.stop() == 0
+        assert committed() != before and len(scene.cell.drafts()) > drafts
+        entry = nemesis.database_restored(ground, scene.cell, random.Random(2))
+        assert len(scene.cell.drafts()) == drafts
+        scene.worker.start()
+        harness.wait_until(lambda: nemesis.offers(scene.worker), 20, "a partition is halted")
+        places = nemesis.resume_halted(scene.cell, scene.worker)
+        assert places == {partition: before[partition] for partition in places}
+        harness.wait_until(lambda: len(scene.cell.drafts()) > drafts, 20, "the draft is written again")
+        return entry
+
+    harness.wait_until(lambda: scene.cell.lag() == 0, 30, "all is answered")
+    inflict(restore)
 
 
 def test_records_deleted(scene, inflict):

@@ -1,9 +1,13 @@
 """What the clock may say: how long a round is waited for, and which samples of recovery are too long. No servers, no waiting:
 the time is handed over."""
 
+import collections
 import json
 import os
+import pathlib
+import random
 import sys
+import threading
 import time
 import types
 
@@ -13,7 +17,9 @@ import cell
 import control
 import fault
 import machine
+import nemesis
 import plans
+import workload
 from control import BEAT_S
 from machine import IDLE_S, WHOLE_S, Patience
 
@@ -133,6 +139,14 @@ def test_does_not_settle_for_ever(clock):
     assert settled.given_up.startswith("still at work after 601 s") and not settled.stuck
 
 
+def test_does_not_wait_in_vain(clock):
+    """However much is left to do, and also when all seems to be done."""
+    for left in 3000, 0:
+        settled = machine.settle(Busy(left, 1), lambda: 0, hopeless=lambda: "C4: halted")
+        assert settled.stuck and settled.quiet_ms is None and settled.given_up == "C4: halted" == settled.restless[0]
+        assert machine.blame(settled, ["C9: not quiet: C4: halted"]) == ["C9: not quiet: C4: halted"]
+
+
 # ---- recovery ----
 
 
@@ -227,7 +241,70 @@ def test_next_round_meets_no_leftovers(monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+# ---- workers that give up ----
+
+
+@pytest.mark.parametrize("event, msg, allowed", [
+    ("drain_budget_exceeded", "not drained in time", True), ("fatal", "the producer was fenced again and again", True),
+    ("fatal", "fsync is off: PostgreSQL may lose commits", False), ("stopped", "drained", False)])
+def test_who_may_give_up(event, msg, allowed):
+    one = cell.Cell.__new__(cell.Cell)
+    one.counts, one.lock, one.problems = collections.Counter(), threading.Lock(), []
+    one.count_surrender(types.SimpleNamespace(
+        log_full=False, clock_wrong=False, log_path=pathlib.Path("one-1.log"), events=lambda asked: [{"msg": msg}] if asked == event else []))
+    assert one.counts["gave_up"] == 1 and (one.problems == []) == allowed
+
+
+# ---- what is drawn ----
+
+
 def test_every_prelude_comes_about():
     drawn = [plans.make("seed", number, True)["prelude"] for number in range(400)]
     assert set(drawn) == set(plans.PRELUDES)
     assert drawn.count(None) > 200
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_action_comes_about_in_a_short_pass(seed):
+    rounds = [plans.make(str(seed), number, False) for number in range(plans.rounds_per_pass(False))]
+    preludes = [plan["prelude"] for plan in rounds]
+    assert {trouble for plan in rounds for trouble in plan["troubles"]} == set(plans.TROUBLES)
+    assert set(preludes) == set(plans.PRELUDES) and len(list(filter(None, preludes))) == len(plans.PRELUDES) - 1
+    assert not any(preludes[:4])  # nothing is answered yet
+
+
+def test_every_action_is_there():
+    for name in plans.TROUBLES + [name for _, name in fault.GLOBAL]:
+        assert callable(getattr(nemesis, name))
+    assert all(hasattr(cell.Cell, "prelude_" + name) for name in plans.PRELUDES if name)
+
+
+@pytest.mark.parametrize("missing, turns, troubles, prelude", [
+    ([("poll", "kill"), "row_locked", "poisoned", "database_restored", "offsets_reset"], 1, ["row_locked", "poisoned"], "database_restored"),
+    (["deadlock"], plans.TURNS_OF_A_SLOT, ["deadlock"], None), ([("poll", "kill")], 1, [], None)])
+def test_what_did_not_come_about_is_tried_again(missing, turns, troubles, prelude):
+    plan = plans.make_again("seed", 7, missing)
+    assert (plan["troubles"], plan["prelude"]) == (troubles, prelude)
+    assert len(plan["turns"]["one"]) + len(plan["turns"]["two"]) == turns
+
+
+def test_copies_follow_each_other():
+    """The same bytes under the same key, so in the same partition, behind the last command of all: a batch has both."""
+    plan = workload.Plan(random.Random(1), workload.Population("seed"), "r1")
+    records = [plan.record() for _ in range(2000)]
+    of = [(n, max(m for m in range(n) if records[m][4])) for n, record in enumerate(records) if record[0] == "copy"]
+    assert 0.07 < len(of) / len(records) < 0.13
+    assert all(records[n][1:] == records[m][1:] and records[n][1] == records[n][4]["accountGroupId"].encode() for n, m in of)
+    assert sum(n - m == 1 for n, m in of) > 0.9 * len(of)
+    assert any(records[m][0] == "copy" for _, m in of) and len({records[m][0] for _, m in of}) > 8
+
+
+def test_nothing_refuses_what_is_sure():
+    """But its account group, source, audience and key are drawn as ever."""
+    plan = workload.Plan(random.Random(1), workload.Population("seed"), "r1")
+    commands = [plan.sure()[4] for _ in range(200)]
+    for command in commands:
+        assert command["campaignId"] in ("c_0", "c_1")
+        assert command["audienceId"] == "a_list" and not set(command["leadIds"]) & {*workload.BUSY, *workload.LEADS[20:]}
+        assert command["expiresAt"] is None and command["apiKeyDigest"] == plan.key("full")
+    assert len({command["accountGroupId"] for command in commands}) == len(workload.GROUPS)

@@ -235,6 +235,11 @@ class Plan:
         self.past.append(command)
         return kind, command["accountGroupId"].encode(), command_codec.encode(command), [], command
 
+    def sure(self):
+        """The record of a command that no change refuses."""
+        command = self.command(audienceId="a_list")
+        return "good", command["accountGroupId"].encode(), command_codec.encode(command), [], command
+
     def bad_bytes(self):
         rng, good = self.rng, command_codec.encode(self.command())
         key = rng.choice(GROUPS).encode()

@@ -2,7 +2,9 @@
 #include "store_fixture.h"
 
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 static void test_lost_connection(void **state)
 {
@@ -175,6 +177,41 @@ static void test_silent_hosts(void **state)
 	}
 }
 
+/* A proxy whose server is gone accepts, and hangs up. */
+static pid_t start_proxy_of_nothing(const struct silent_host *host)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		for (int fd; (fd = accept(host->listener, NULL, NULL)) >= 0;)
+			close(fd);
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
+static void test_host_that_hangs_up(void **state)
+{
+	struct waiter impatient = { wait_impatiently, NULL };
+	struct silent_host host = open_silent_host(false);
+	struct session_settings settings = settings_of("group");
+	pid_t pid = start_proxy_of_nothing(&host);
+	struct session *session;
+	struct fault fault;
+
+	(void)state;
+	settings.database = arena_printf(fx.arena, "host=127.0.0.1,%s port=%d,%s dbname=%s user=%s password=" PASSWORD,
+					 PQhost(fx.admin), host.port, PQport(fx.admin), fx.database, fx.login);
+	session = session_new(&settings, &impatient);
+	if (session_connect(session, &fault) < 0)
+		fail_msg("%s", fault.msg);
+	session_free(session);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	close_silent_host(&host);
+}
+
 /* ---- what the login may not do ---- */
 
 static void test_least_privilege(void **state)
@@ -209,6 +246,7 @@ int main(void)
 		STORE_TEST(test_statement_of_somebody_else),
 		STORE_TEST(test_server_not_there),
 		STORE_TEST(test_silent_hosts),
+		STORE_TEST(test_host_that_hangs_up),
 		STORE_TEST(test_least_privilege),
 	};
 

@@ -226,13 +226,11 @@ static size_t list_hosts(PGconn *conn, struct host *hosts, size_t max)
 	return count < max ? count : max;
 }
 
-/* *late: the attempt was not refused, its time was over. */
-static int poll_connection(struct connection *connection, int timeout_ms, bool *late, struct fault *fault)
+static int poll_connection(struct connection *connection, int timeout_ms, struct fault *fault)
 {
 	int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
 	PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
-	*late = false;
 	while (PQstatus(connection->conn) != CONNECTION_BAD && state != PGRES_POLLING_FAILED) {
 		short events = state == PGRES_POLLING_READING ? POLLIN : POLLOUT;
 		int64_t left_ms = deadline_ms - clock_monotonic_ms();
@@ -240,7 +238,6 @@ static int poll_connection(struct connection *connection, int timeout_ms, bool *
 		if (state == PGRES_POLLING_OK)
 			return 0;
 		if (left_ms <= 0) {
-			*late = true;
 			connection_close(connection);
 			return fault_set(fault, FAULT_WAIT, "cannot connect to PostgreSQL: no answer within %d ms", timeout_ms);
 		}
@@ -254,26 +251,30 @@ static int poll_connection(struct connection *connection, int timeout_ms, bool *
 	return -1;
 }
 
-/* libpq goes on to the next host when one refuses, but waits for ever for a silent one. When the time is over, each host is
- * tried alone, from the last: the hosts behind the silent one have not been tried. */
+/* libpq goes on to the next host when one refuses. It waits for ever for a silent one, and gives up where one accepts and then hangs
+ * up, as a proxy does in front of a server that is gone. So each host is tried alone then, from the last: the hosts behind such a
+ * one have not been tried. */
 static int try_hosts(struct connection *connection, const char *database, const char *application, int timeout_ms,
 		     struct fault *fault)
 {
 	struct host hosts[HOSTS_MAX];
+	struct fault alone;
 	size_t count;
-	bool late;
 
 	start_connecting(connection, database, application, NULL);
 	count = list_hosts(connection->conn, hosts, HOSTS_MAX);
-	if (poll_connection(connection, timeout_ms, &late, fault) == 0)
+	if (poll_connection(connection, timeout_ms, fault) == 0)
 		return 0;
-	if (!late || count == 1)
+	if (count == 1)
 		return -1;
-	while (count > 0 && fault->kind != FAULT_STOP) {
+	alone = *fault; /* which tells of all hosts */
+	while (count > 0 && alone.kind == FAULT_WAIT) {
 		start_connecting(connection, database, application, &hosts[--count]);
-		if (poll_connection(connection, timeout_ms, &late, fault) == 0)
+		if (poll_connection(connection, timeout_ms, &alone) == 0)
 			return 0;
 	}
+	if (alone.kind != FAULT_WAIT)
+		*fault = alone;
 	return -1;
 }
 
@@ -304,13 +305,12 @@ struct connection *connection_open_beside(const struct connection *first, const 
 	struct connection *second = connection_new(&first->waiter);
 	const char *address = PQhostaddr(first->conn); /* "": a socket in the file system */
 	struct host host;
-	bool late;
 
 	snprintf(host.name, sizeof host.name, "%s", PQhost(first->conn));
 	snprintf(host.address, sizeof host.address, "%s", address ? address : "");
 	snprintf(host.port, sizeof host.port, "%s", PQport(first->conn));
 	start_connecting(second, database ? database : "", application, &host);
-	if (poll_connection(second, timeout_ms, &late, fault) == 0 && PQsetnonblocking(second->conn, 1) == 0)
+	if (poll_connection(second, timeout_ms, fault) == 0 && PQsetnonblocking(second->conn, 1) == 0)
 		return second;
 	connection_free(second);
 	return NULL;

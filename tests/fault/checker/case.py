@@ -13,7 +13,7 @@ class Case:
         self.found, self.counts = [], collections.Counter()
         self.datums = {}  # by codec and bytes: each value is decoded once
         self.asked = {record.place: Asked(record, self.decode(command_codec, record.value)) for record in folder.commands}
-        self.begin_ms = min(asked.ms for asked in self.asked.values())
+        self.begin_ms = min((asked.ms for asked in self.asked.values()), default=float("inf"))
         self.outside = Outside(folder)
         self.drafts = {}  # by (account group, trace): the one that counts
         self.answers = self.read_results(folder.results)

@@ -17,6 +17,8 @@ traces concerned. Exit status: 0 if all is well, 1 if a promise was broken, 2 if
     C9   quiet within a minute of the last fault, or of the last command that was answered since
     C10  planted secrets appear nowhere; memory, descriptors and threads stay flat
 
+restored.py says what becomes of them where the database was restored to an older state.
+
 C5 rests on a judge of its own (Outside), written from the contract's rules and not from the worker's SQL. The outside state
 changes one step at a time. Step i was committed between its audit rows (written before COMMIT) and the moment the flipper
 knew of it; so the state behind it may have held from the one until step i + 1 was known. A verdict is true if a state that
@@ -24,6 +26,7 @@ may have held between the command's timestamp and the result's gives it, allowin
 """
 
 import pathlib
+import re
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -34,8 +37,9 @@ from checker.case import Case  # noqa: E402
 from checker.drafts import Drafts  # noqa: E402
 from checker.folder import Folder, Unusable  # noqa: E402
 from checker.leaks import Leaks  # noqa: E402
-from checker.quiet import Quiet  # noqa: E402
+from checker.quiet import Order, Quiet  # noqa: E402
 from checker.rates import Rates  # noqa: E402
+from checker.restored import histories  # noqa: E402
 from checker.story import Story  # noqa: E402
 from checker.verdicts import Verdicts  # noqa: E402
 
@@ -61,14 +65,27 @@ class Verdict:
 def check(folder):
     """Reads the round's folder and judges it. Unusable: it cannot be judged."""
     try:
-        return Checker(Folder(folder)).verdict()
+        folder = Folder(folder)
+        return check_both(folder) if folder.meta.get("restored") else Checker(folder).verdict()
     except KeyError as error:
         raise Unusable("%s: there is no %s" % (folder, error)) from error
 
 
+def check_both(folder):
+    """Of a round in which the database was restored."""
+    before, since = histories(folder)
+    lost, final = Lost(before).verdict(), Checker(since).verdict()
+    told = [re.sub(r"^(C\d+: )", r"\1before the restore: ", text) for text in lost.violations]
+    stories = {about: sorted({*lost.stories.get(about, ()), *final.stories.get(about, ())})
+               for about in {**lost.stories, **final.stories}}
+    return Verdict(told + final.violations, {**final.counts, "results_before_restore": lost.counts["results"]}, stories)
+
+
 class Checker(Case):
+    PARTS = Answers, Drafts, Verdicts, Rates, Order, Quiet, Leaks
+
     def verdict(self):
-        for part in Answers, Drafts, Verdicts, Rates, Quiet, Leaks:
+        for part in self.PARTS:
             part(self).check()
         self.found.sort(key=lambda one: one[0])
         abouts = list(dict.fromkeys(about for _, _, about in self.found if about is not None))
@@ -83,6 +100,12 @@ class Checker(Case):
             "changes": len(self.outside.steps) - 1, "faults": len(self.folder.faults),
             **{name: self.counts[name] for name in ("found_again", "disputed", "across_partitions", "contradictions")},
         }
+
+
+class Lost(Checker):
+    """What came before a restore: it did not end."""
+
+    PARTS = Answers, Drafts, Verdicts, Rates, Order, Leaks
 
 
 def main(paths):

@@ -43,7 +43,8 @@ class Round:
         self.drafts, self.audit, self.changes, self.faults, self.sessions, self.samples = [], [], [], [], [], []
         self.log = [{"time": iso(T0 - 9000).replace("+00:00", ".000Z"), "level": "info", "event": "starting",
                      "msg": "here"}]
-        self.next_offset = {}
+        self.next_offset, self.draft_number = {}, 0
+        self.older = self.lost = None
         self.state = {
             "account_groups": [{"id": GROUP}, {"id": OTHER}],
             "api_keys": [self.api_key("full"), self.api_key("flip"), self.api_key("slow"),
@@ -151,8 +152,9 @@ class Round:
         command = record["command"]
         source = self.current("campaigns", {"account_group_id": command["accountGroupId"], "id": command["campaignId"]})
         leads = sorted(set(command["leadIds"])) if leads is None else leads
+        self.draft_number += 1
         row = {
-            "account_group_id": command["accountGroupId"], "id": "%024x" % (len(self.drafts) + 1), "status": "draft",
+            "account_group_id": command["accountGroupId"], "id": "%024x" % self.draft_number, "status": "draft",
             "name": name or command["name"] or source["name"], "description": source["description"], "selected_lead_count": len(leads),
             "selected_leads": leads, "include_conversation_history": True, "auto_cancel_on_message_received": False,
             "outreach_language": "en", "source_campaign_id": command["campaignId"], "trace_id": command["traceId"],
@@ -224,6 +226,24 @@ class Round:
         self.answer(record, at + 20, row=row)
         return record, row
 
+    def copy(self, confirmed=None):
+        """Of the database as it is: all is executed, and confirmed, or up to there in partition 0."""
+        self.older = copy.deepcopy((self.audit, self.drafts, self.changes))
+        executed = {str(p): end for p, end in self.next_offset.items()}
+        self.meta["restored"] = {"executed": executed, "confirmed": dict(executed)}
+        if confirmed is not None:
+            self.meta["restored"]["confirmed"]["0"] = confirmed
+
+    def restore(self, committed=None):
+        """The copy takes its place. The group has committed all there is, or up to there in partition 0."""
+        self.lost = {"lost_audit": self.audit, "lost_drafts": self.drafts, "lost_changes": self.changes}
+        self.audit, self.drafts, self.changes = self.older
+        ends = {str(p): end for p, end in self.next_offset.items()}
+        published = max((result["offset"] for result in self.raw), default=0) + 1
+        self.meta["restored"].update(
+            committed=ends if committed is None else {**ends, "0": committed},
+            ends={"commands": ends, "results": {"0": published, "1": published}, "dead_letters": {"0": len(self.letters)}})
+
     def offsets(self):
         commands = {"0": 100, "1": 100, "2": 100, **{str(p): end for p, end in self.next_offset.items()}}
         return {
@@ -236,7 +256,7 @@ class Round:
         (folder / "logs").mkdir(parents=True)
         lines = {"commands": self.commands, "acked": self.acked, "results": self.results, "results_raw": self.raw,
                  "dead_letters": self.letters, "drafts": self.drafts, "audit": self.audit, "changes": self.changes,
-                 "faults": self.faults, "sessions": self.sessions, "workers": self.samples, "logs/one-1": self.log}
+                 "faults": self.faults, "sessions": self.sessions, "workers": self.samples, "logs/one-1": self.log, **(self.lost or {})}
         for name, entries in lines.items():
             texts = [json.dumps({k: v for k, v in entry.items() if k != "command"}) for entry in entries]
             (folder / (name + (".log" if "/" in name else ".jsonl"))).write_text("".join(text + "\n" for text in texts))

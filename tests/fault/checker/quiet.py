@@ -1,8 +1,22 @@
-"""C4, C6, C8 and C9: order, offsets, and what is left when all is quiet."""
+"""C6, C4, C8 and C9: order, offsets, and what is left when all is quiet."""
 
 import collections
 
 from checker.case import Part
+
+
+class Order(Part):
+    """The results topic."""
+
+    def check(self):
+        last = {}
+        for answer in sorted((a for a in self.answers if a.datum), key=lambda a: a.record.place):
+            pair, (partition, offset) = (answer.record.partition, answer.place[0]), answer.place
+            if offset < last.get(pair, -1):
+                self.violation("C6", answer["traceId"],
+                               "in results partition %d at offset %d, offset %d of commands partition %d is answered "
+                               "after offset %d", *answer.record.place, offset, partition, last[pair])
+            last[pair] = max(last.get(pair, -1), offset)
 
 
 class Quiet(Part):
@@ -10,7 +24,6 @@ class Quiet(Part):
 
     def check(self):
         self.check_offsets()
-        self.check_order()
         self.check_quiet()
 
     def check_offsets(self):
@@ -31,16 +44,6 @@ class Quiet(Part):
                                partition, begin, high - 1, " ".join(map(str, gaps[:10])))
         for partition in set(at) - set(map(int, self.folder.offsets["commands"])):
             self.violation("C4", None, "nothing is known of the group's offset in partition %d", partition)
-
-    def check_order(self):
-        last = {}
-        for answer in sorted((a for a in self.answers if a.datum), key=lambda a: a.record.place):
-            pair, (partition, offset) = (answer.record.partition, answer.place[0]), answer.place
-            if offset < last.get(pair, -1):
-                self.violation("C6", answer["traceId"],
-                               "in results partition %d at offset %d, offset %d of commands partition %d is answered "
-                               "after offset %d", *answer.record.place, offset, partition, last[pair])
-            last[pair] = max(last.get(pair, -1), offset)
 
     def check_quiet(self):
         for topic in ("results", "dead_letters"):
