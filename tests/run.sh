@@ -14,6 +14,7 @@ all='lint warnings unit unit-asan component component-asan store asyncapi fault-
 suites=${SUITES:-$all}
 logs=build/logs
 jobs=2
+at_once=3 # pytests, each with servers of its own: most tests wait for most of their time
 passed=0 failed=0 skipped=0
 
 for suite in $suites; do
@@ -24,8 +25,8 @@ done
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/campaign-test.XXXXXX") || exit 1
 chmod 755 "$scratch"
 cleanup() {
-	sh deploy/kafka.sh kill "$scratch/kafka"
-	sh deploy/postgres.sh remove "$scratch/postgres"
+	for folder in "$scratch"/*/kafka*; do sh deploy/kafka.sh kill "$folder"; done
+	for folder in "$scratch"/*/postgres*; do sh deploy/postgres.sh remove "$folder"; done
 	rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -141,14 +142,14 @@ suite_component_asan() { sanitizers; build VARIANT=asan component-programs && ru
 
 suite_store() {
 	build VARIANT=test all store-programs || return
-	sh deploy/postgres.sh start "$scratch/postgres" >/dev/null || { cannot_run "PostgreSQL does not start"; return; }
+	sh deploy/postgres.sh start "$scratch/store/postgres" >/dev/null || { cannot_run "PostgreSQL does not start"; return; }
 	(
-		. "$scratch/postgres/env"
+		. "$scratch/store/postgres/env"
 		export CAMPAIGN_TEST_DATABASE="$DATABASE"
 		jobs=1 # they share the server
 		run_programs build/test/tests/store
 	)
-	sh deploy/postgres.sh remove "$scratch/postgres"
+	sh deploy/postgres.sh remove "$scratch/store/postgres"
 }
 
 suite_asyncapi() {
@@ -160,20 +161,21 @@ suite_asyncapi() {
 }
 
 run_pytest() {
-	sh tests/python.sh -c '' || { cannot_run "python3 lacks one of pytest, psycopg2, confluent_kafka, avro"; return 0; }
-	CAMPAIGN_TEST_DIR=$scratch PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
-		sh tests/python.sh -m pytest -p no:cacheprovider --tb=short -v --durations=10 "$@" >"$scratch/pytest"
+	sh tests/python.sh -c '' || { cannot_run "python3 lacks one of pytest, xdist, psycopg2, confluent_kafka, avro"; return 0; }
+	mkdir -p "$scratch/$suite"
+	CAMPAIGN_TEST_DIR=$scratch/$suite PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
+		sh tests/python.sh -m pytest -p no:cacheprovider -p xdist --tb=short -v --durations=10 "$@" >"$scratch/pytest"
 	status=$?
 	cat "$scratch/pytest"
 	count_pytest "$scratch/pytest" "$status"
 	rm -rf "$logs/$suite"
-	[ "$status" -eq 0 ] || cp -r "$scratch/tests" "$logs/$suite" 2>/dev/null || : # the workers' whole logs
+	[ "$status" -eq 0 ] || cp -r "$scratch/$suite/tests" "$logs/$suite" 2>/dev/null || : # the workers' whole logs
 }
 
 suite_system() {
 	build all && build VARIANT=test all || return
 	sh deploy/kafka.sh fetch || { cannot_run "Apache Kafka cannot be fetched"; return; }
-	run_pytest tests/system --ignore=tests/system/test_demo.py
+	run_pytest -n "$at_once" --dist loadfile tests/system --ignore=tests/system/test_demo.py
 }
 
 # A second operation, which the product does not have.
@@ -222,7 +224,7 @@ prepare_fault() {
 suite_fault() {
 	prepare_fault || return
 	run_pytest tests/fault/test_found.py
-	mkdir "$scratch/fault"
+	mkdir -p "$scratch/fault"
 	SEED=${SEED:-1} SEEDS=1 CAMPAIGN_TEST_DIR=$scratch/fault run_tap sh tests/python.sh tests/fault/fault.py
 	rm -rf "$logs/$suite"
 	[ "$status" -eq 0 ] || cp -r "$scratch/fault/tests" "$logs/$suite" 2>/dev/null || :
