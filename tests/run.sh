@@ -14,20 +14,25 @@ all='lint warnings unit unit-asan component component-asan store asyncapi fault-
 suites=${SUITES:-$all}
 logs=build/logs
 jobs=2
-at_once=3 # pytests, each with servers of its own: most tests wait for most of their time
+at_once=4 # pytests, each with servers of its own: most tests wait for most of their time
 passed=0 failed=0 skipped=0
 
 for suite in $suites; do
 	case " $all " in *" $suite "*) ;; *) echo "no such suite: $suite (there are: $all)" >&2; exit 2 ;; esac
 done
 
-# Servers that a suite leaves running when it is cut short; each script tolerates that there is nothing to stop.
+# What a suite leaves running when it is cut short: servers, where each script tolerates that there is nothing to stop, and
+# workers, which are known by their logs. Without the folder no test that has not ended yet starts another one.
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/campaign-test.XXXXXX") || exit 1
 chmod 755 "$scratch"
 cleanup() {
 	for folder in "$scratch"/*/kafka*; do sh deploy/kafka.sh kill "$folder"; done
 	for folder in "$scratch"/*/postgres*; do sh deploy/postgres.sh remove "$folder"; done
 	rm -rf "$scratch"
+	for log in /proc/[0-9]*/fd/1; do
+		process=${log#/proc/}
+		case $(readlink "$log") in "$scratch"/*/tests/*) kill -KILL "${process%%/*}" ;; esac
+	done
 }
 trap cleanup EXIT
 trap 'exit 130' INT
