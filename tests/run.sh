@@ -13,25 +13,28 @@ cd "$(dirname "$0")/.." || exit 1
 all='lint warnings unit unit-asan component component-asan store asyncapi fault-tools bench-tools model system operation demo fault teeth'
 suites=${SUITES:-$all}
 logs=build/logs
+beside=' component component-asan ' # these mostly wait: they run beside those behind them, and are waited for before system
 jobs=2
 at_once=4 # pytests, each with servers of its own: most tests wait for most of their time
 passed=0 failed=0 skipped=0
+waited_for='' waiting=''
 
 for suite in $suites; do
 	case " $all " in *" $suite "*) ;; *) echo "no such suite: $suite (there are: $all)" >&2; exit 2 ;; esac
 done
 
 # What a suite leaves running when it is cut short: servers, where each script tolerates that there is nothing to stop, and
-# workers, which are known by their logs. Without the folder no test that has not ended yet starts another one.
+# workers and programs, which are known by their logs. Without the folder no test that has not ended yet starts another one.
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/campaign-test.XXXXXX") || exit 1
 chmod 755 "$scratch"
 cleanup() {
+	for process in $waited_for; do kill -KILL "$process"; done
 	for folder in "$scratch"/*/kafka*; do sh deploy/kafka.sh kill "$folder"; done
 	for folder in "$scratch"/*/postgres*; do sh deploy/postgres.sh remove "$folder"; done
 	rm -rf "$scratch"
 	for log in /proc/[0-9]*/fd/1; do
 		process=${log#/proc/}
-		case $(readlink "$log") in "$scratch"/*/tests/*) kill -KILL "${process%%/*}" ;; esac
+		case $(readlink "$log") in "$scratch"/*/tests/* | "$PWD/$logs"/component*/*.out) kill -KILL "${process%%/*}" ;; esac
 	done
 }
 trap cleanup EXIT
@@ -77,12 +80,15 @@ count_pytest() { # FILE STATUS
 
 run_suite() {
 	suite=$1 log=$PWD/$logs/$1.log counts=$scratch/$1.counts
-	printf '%-16s' "$suite"
 	: >"$counts"
 	start=$(date +%s%N)
 	("suite_$(echo "$suite" | tr - _)") >"$log" 2>&1 </dev/null
-	status=$?
-	seconds=$((($(date +%s%N) - start) / 100000000))
+	echo "$? $((($(date +%s%N) - start) / 100000000))" >"$scratch/$suite.end"
+}
+
+say_suite() {
+	log=$PWD/$logs/$1.log counts=$scratch/$1.counts
+	read -r status seconds <"$scratch/$1.end" || status=1 seconds=0
 	set -- $(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$counts")
 	if [ "$status" -ne 0 ] && [ "$2" -eq 0 ]; then set -- "$1" 1 "$3"; fi
 	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
@@ -94,11 +100,25 @@ run_suite() {
 	[ "$2" -eq 0 ] || { echo "--- $log"; cat "$log"; echo '---'; }
 }
 
+begin_beside() {
+	run_suite "$1" &
+	waited_for="$waited_for $!" waiting="$waiting $1"
+}
+
+end_beside() {
+	for process in $waited_for; do wait "$process"; done
+	for suite in $waiting; do
+		printf '%-16s' "$suite"
+		say_suite "$suite"
+	done
+	waited_for='' waiting=''
+}
+
 # --- the suites -----------------------------------------------------------------------------------------------------
 
-build() { make -s -j"$jobs" "$@"; }
+build() { flock "$scratch/build" make -s -j"$jobs" "$@"; }
 
-# Programs on cmocka, two at a time, each with a log of its own. They share nothing: no port, no file.
+# Programs on cmocka, $jobs at a time, each with a log of its own. They share nothing: no port, no file.
 run_programs() { # FOLDER
 	out=$PWD/$logs/$suite
 	rm -rf "$out"
@@ -142,8 +162,8 @@ suite_warnings() {
 
 suite_unit() { build unit-programs && run_programs build/tests/unit; }
 suite_unit_asan() { sanitizers; build VARIANT=asan unit-programs && run_programs build/asan/tests/unit; }
-suite_component() { build VARIANT=test component-programs && run_programs build/test/tests/component; }
-suite_component_asan() { sanitizers; build VARIANT=asan component-programs && run_programs build/asan/tests/component; }
+suite_component() { build VARIANT=test component-programs && jobs=6 run_programs build/test/tests/component; }
+suite_component_asan() { sanitizers; build VARIANT=asan component-programs && jobs=6 run_programs build/asan/tests/component; }
 
 suite_store() {
 	build VARIANT=test all store-programs || return
@@ -245,6 +265,13 @@ suite_teeth() {
 
 sh deploy/deps.sh build run test || echo 'run.sh: something is missing; what needs it cannot run' >&2
 mkdir -p "$logs"
-for suite in $suites; do run_suite "$suite"; done
+for name in $suites; do
+	case $beside in *" $name "*) begin_beside "$name"; continue ;; esac
+	[ "$name" != system ] || end_beside
+	printf '%-16s' "$name"
+	run_suite "$name"
+	say_suite "$name"
+done
+end_beside
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
