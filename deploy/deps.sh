@@ -44,6 +44,7 @@ test mount mount umount
 test default-jdk-headless javac=11
 test python3 python3
 test python3-pytest python:pytest
+test python3-pytest-xdist python:xdist
 test python3-psycopg2 python:psycopg2
 test python3-confluent-kafka python:confluent_kafka
 test python3-avro python:avro
@@ -75,7 +76,7 @@ newer_than() { # TOOL MAJOR
 	have "$1" && [ "$("$1" --version 2>&1 | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')" -ge "$2" ]
 }
 # The python3 of PATH if it has all of them, as tests/run.sh chooses it; Debian's otherwise.
-python() { python3 -c 'import pytest, psycopg2, confluent_kafka, avro' || /usr/bin/python3 -c "import $1"; }
+python() { python3 -c 'import pytest, xdist, psycopg2, confluent_kafka, avro' || /usr/bin/python3 -c "import $1"; }
 
 probe() { # PROBE of the table
 	case $1 in

@@ -13,20 +13,29 @@ cd "$(dirname "$0")/.." || exit 1
 all='lint warnings unit unit-asan component component-asan store asyncapi fault-tools bench-tools model system operation demo fault teeth'
 suites=${SUITES:-$all}
 logs=build/logs
+beside=' component component-asan ' # these mostly wait: they run beside those behind them, and are waited for before system
 jobs=2
+at_once=4 # pytests, each with servers of its own: most tests wait for most of their time
 passed=0 failed=0 skipped=0
+waited_for='' waiting=''
 
 for suite in $suites; do
 	case " $all " in *" $suite "*) ;; *) echo "no such suite: $suite (there are: $all)" >&2; exit 2 ;; esac
 done
 
-# Servers that a suite leaves running when it is cut short; each script tolerates that there is nothing to stop.
+# What a suite leaves running when it is cut short: servers, where each script tolerates that there is nothing to stop, and
+# workers and programs, which are known by their logs. Without the folder no test that has not ended yet starts another one.
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/campaign-test.XXXXXX") || exit 1
 chmod 755 "$scratch"
 cleanup() {
-	sh deploy/kafka.sh kill "$scratch/kafka"
-	sh deploy/postgres.sh remove "$scratch/postgres"
+	for process in $waited_for; do kill -KILL "$process"; done
+	for folder in "$scratch"/*/kafka*; do sh deploy/kafka.sh kill "$folder"; done
+	for folder in "$scratch"/*/postgres*; do sh deploy/postgres.sh remove "$folder"; done
 	rm -rf "$scratch"
+	for log in /proc/[0-9]*/fd/1; do
+		process=${log#/proc/}
+		case $(readlink "$log") in "$scratch"/*/tests/* | "$PWD/$logs"/component*/*.out) kill -KILL "${process%%/*}" ;; esac
+	done
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -71,12 +80,15 @@ count_pytest() { # FILE STATUS
 
 run_suite() {
 	suite=$1 log=$PWD/$logs/$1.log counts=$scratch/$1.counts
-	printf '%-16s' "$suite"
 	: >"$counts"
 	start=$(date +%s%N)
 	("suite_$(echo "$suite" | tr - _)") >"$log" 2>&1 </dev/null
-	status=$?
-	seconds=$((($(date +%s%N) - start) / 100000000))
+	echo "$? $((($(date +%s%N) - start) / 100000000))" >"$scratch/$suite.end"
+}
+
+say_suite() {
+	log=$PWD/$logs/$1.log counts=$scratch/$1.counts
+	read -r status seconds <"$scratch/$1.end" || status=1 seconds=0
 	set -- $(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$counts")
 	if [ "$status" -ne 0 ] && [ "$2" -eq 0 ]; then set -- "$1" 1 "$3"; fi
 	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
@@ -88,11 +100,25 @@ run_suite() {
 	[ "$2" -eq 0 ] || { echo "--- $log"; cat "$log"; echo '---'; }
 }
 
+begin_beside() {
+	run_suite "$1" &
+	waited_for="$waited_for $!" waiting="$waiting $1"
+}
+
+end_beside() {
+	for process in $waited_for; do wait "$process"; done
+	for suite in $waiting; do
+		printf '%-16s' "$suite"
+		say_suite "$suite"
+	done
+	waited_for='' waiting=''
+}
+
 # --- the suites -----------------------------------------------------------------------------------------------------
 
-build() { make -s -j"$jobs" "$@"; }
+build() { flock "$scratch/build" make -s -j"$jobs" "$@"; }
 
-# Programs on cmocka, two at a time, each with a log of its own. They share nothing: no port, no file.
+# Programs on cmocka, $jobs at a time, each with a log of its own. They share nothing: no port, no file.
 run_programs() { # FOLDER
 	out=$PWD/$logs/$suite
 	rm -rf "$out"
@@ -136,19 +162,19 @@ suite_warnings() {
 
 suite_unit() { build unit-programs && run_programs build/tests/unit; }
 suite_unit_asan() { sanitizers; build VARIANT=asan unit-programs && run_programs build/asan/tests/unit; }
-suite_component() { build VARIANT=test component-programs && run_programs build/test/tests/component; }
-suite_component_asan() { sanitizers; build VARIANT=asan component-programs && run_programs build/asan/tests/component; }
+suite_component() { build VARIANT=test component-programs && jobs=6 run_programs build/test/tests/component; }
+suite_component_asan() { sanitizers; build VARIANT=asan component-programs && jobs=6 run_programs build/asan/tests/component; }
 
 suite_store() {
 	build VARIANT=test all store-programs || return
-	sh deploy/postgres.sh start "$scratch/postgres" >/dev/null || { cannot_run "PostgreSQL does not start"; return; }
+	sh deploy/postgres.sh start "$scratch/store/postgres" >/dev/null || { cannot_run "PostgreSQL does not start"; return; }
 	(
-		. "$scratch/postgres/env"
+		. "$scratch/store/postgres/env"
 		export CAMPAIGN_TEST_DATABASE="$DATABASE"
 		jobs=1 # they share the server
 		run_programs build/test/tests/store
 	)
-	sh deploy/postgres.sh remove "$scratch/postgres"
+	sh deploy/postgres.sh remove "$scratch/store/postgres"
 }
 
 suite_asyncapi() {
@@ -160,20 +186,21 @@ suite_asyncapi() {
 }
 
 run_pytest() {
-	sh tests/python.sh -c '' || { cannot_run "python3 lacks one of pytest, psycopg2, confluent_kafka, avro"; return 0; }
-	CAMPAIGN_TEST_DIR=$scratch PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
-		sh tests/python.sh -m pytest -p no:cacheprovider --tb=short -v --durations=10 "$@" >"$scratch/pytest"
+	sh tests/python.sh -c '' || { cannot_run "python3 lacks one of pytest, xdist, psycopg2, confluent_kafka, avro"; return 0; }
+	mkdir -p "$scratch/$suite"
+	CAMPAIGN_TEST_DIR=$scratch/$suite PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
+		sh tests/python.sh -m pytest -p no:cacheprovider -p xdist --tb=short -v --durations=10 "$@" >"$scratch/pytest"
 	status=$?
 	cat "$scratch/pytest"
 	count_pytest "$scratch/pytest" "$status"
 	rm -rf "$logs/$suite"
-	[ "$status" -eq 0 ] || cp -r "$scratch/tests" "$logs/$suite" 2>/dev/null || : # the workers' whole logs
+	[ "$status" -eq 0 ] || cp -r "$scratch/$suite/tests" "$logs/$suite" 2>/dev/null || : # the workers' whole logs
 }
 
 suite_system() {
 	build all && build VARIANT=test all || return
 	sh deploy/kafka.sh fetch || { cannot_run "Apache Kafka cannot be fetched"; return; }
-	run_pytest tests/system --ignore=tests/system/test_demo.py
+	run_pytest -n "$at_once" --dist loadfile tests/system --ignore=tests/system/test_demo.py
 }
 
 # A second operation, which the product does not have.
@@ -222,7 +249,7 @@ prepare_fault() {
 suite_fault() {
 	prepare_fault || return
 	run_pytest tests/fault/test_found.py
-	mkdir "$scratch/fault"
+	mkdir -p "$scratch/fault"
 	SEED=${SEED:-1} SEEDS=1 CAMPAIGN_TEST_DIR=$scratch/fault run_tap sh tests/python.sh tests/fault/fault.py
 	rm -rf "$logs/$suite"
 	[ "$status" -eq 0 ] || cp -r "$scratch/fault/tests" "$logs/$suite" 2>/dev/null || :
@@ -238,6 +265,13 @@ suite_teeth() {
 
 sh deploy/deps.sh build run test || echo 'run.sh: something is missing; what needs it cannot run' >&2
 mkdir -p "$logs"
-for suite in $suites; do run_suite "$suite"; done
+for name in $suites; do
+	case $beside in *" $name "*) begin_beside "$name"; continue ;; esac
+	[ "$name" != system ] || end_beside
+	printf '%-16s' "$name"
+	run_suite "$name"
+	say_suite "$name"
+done
+end_beside
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

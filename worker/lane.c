@@ -438,6 +438,8 @@ static int put_back(struct lane *lane, struct fault *fault)
 	if (check_assignment(lane, fault) < 0)
 		return -1;
 	breaker_dropped(&lane->executor.breaker);
+	if (lane->executor.answers_locked) /* it was to be answered, and cannot be: the fence, or its draft, is not to be had */
+		log_warn("waiting", met.msg, "topic", lane->assignment.topic, "partition", LOG_INT(lane->batch->only), "sqlstate", met.sqlstate);
 	lockwait_met(&lane->lockwait, lane->consumer, lane->batch, lane->executor.sizing.limit, &met);
 	for (size_t i = 0; i < BATCHES; i++)
 		batch_clear(&lane->batches[i]);

@@ -131,8 +131,6 @@ void lockwait_met(struct lockwait *lockwait, struct consumer *consumer, const st
 
 	snprintf(lockwait->cause, sizeof lockwait->cause, "%s", met->msg);
 	memcpy(lockwait->sqlstate, met->sqlstate, sizeof lockwait->sqlstate);
-	if (lockwait_is_over(lockwait, batch)) /* it was to be answered, and cannot be: the fence, or its draft, is not to be had */
-		log_warn("waiting", met->msg, "topic", lockwait->topic, "partition", LOG_INT(batch->only), "sqlstate", met->sqlstate);
 	consumer_put_back(consumer);
 	doubt(lockwait, consumer, batch, limit);
 	if (batch->offset_count > 1)

@@ -2,7 +2,7 @@
 # Searches the protocol (protocol.pml, and copies.pml for what shares an outcome) with spin: the whole must keep its promises under every fault, and must lose one as
 # soon as a rule is left out. Speaks TAP, a line for each configuration.
 #
-#   LONG=1        larger configurations as well
+#   LONG=1        larger configurations as well, and the shortest counterexamples
 #   ONLY=regex    only configurations whose line below matches
 #   MEMORY=3000   MB for one search; JOBS=2 at once
 #   BUILD=build   works in $BUILD/model; a counterexample of each failure is left there as NUMBER.txt
@@ -13,10 +13,10 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd -P)
 
 # --- configurations: what is expected, a name, what is defined --------------------------------------------------------
-# breaks N: promise N is broken (protocol.pml, PROMISES), by the shortest way; finds N: by some way, where the search for the
-# shortest one takes long. holds: no promise is broken and nobody is stuck, in any state. hash: the same by hash compaction,
-# where memory does not suffice. rests: once there are no more faults, everybody comes to rest (weak fairness). Definitions that
-# begin with "copies" are copies.pml's.
+# breaks N: promise N is broken (protocol.pml, PROMISES); with LONG=1 the shortest way to it is shown. finds N: the same, where
+# the search for the shortest way takes too long. holds: no promise is broken and nobody is stuck, in any state. hash: the same by
+# hash compaction, where memory does not suffice. rests: once there are no more faults, everybody comes to rest (weak fairness).
+# Definitions that begin with "copies" are copies.pml's.
 
 short='
 breaks 4  | no fence                                            | FENCE=0 REBALANCE COMMANDS=1
@@ -116,8 +116,8 @@ build=${BUILD:-build}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 out=$build/model
 memory=${MEMORY:-3000}
-optimize=-Og # the short searches would take less time than -O2
-[ -z "${LONG:-}" ] || optimize=-O2
+optimize=-O0 shortest= # most of the short searches take less time than a compiler that optimizes
+[ -z "${LONG:-}" ] || optimize=-O2 shortest=-DBFS
 jobs=${JOBS:-2}
 
 # --- one configuration ------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ run_one() { # NUMBER
 	esac
 	for definition in $definitions; do flags="$flags -D$definition"; done
 	case $expected in
-	breaks*) search "$folder" "$flags" -O0 -DSAFETY -DCOLLAPSE -DBFS ;;
+	breaks*) search "$folder" "$flags" -O0 -DSAFETY -DCOLLAPSE $shortest ;;
 	finds*) search "$folder" "$flags" -O0 -DSAFETY -DCOLLAPSE ;;
 	holds*) search "$folder" "$flags" "$optimize" -DSAFETY -DCOLLAPSE ;;
 	hash*) search "$folder" "$flags" "$optimize" -DSAFETY -DHC4 ;;

@@ -14,11 +14,11 @@ import harness  # noqa: E402
 
 @pytest.fixture(scope="session")
 def services():
-    """Kafka and PostgreSQL, started once."""
+    """Kafka and PostgreSQL, started once, by each of the processes that run tests side by side."""
     given = os.environ.get("CAMPAIGN_TEST_DIR")
     folder = pathlib.Path(given) if given else pathlib.Path(tempfile.mkdtemp(prefix="campaign-test."))
     folder.chmod(0o755)
-    services = harness.Services(folder)
+    services = harness.Services(folder, os.environ.get("PYTEST_XDIST_WORKER", ""))
     try:
         services.start()
         yield services

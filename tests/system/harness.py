@@ -134,9 +134,9 @@ class Services:
     TEMPLATE = "campaign_template"
     LOGIN = "campaign_worker_login"  # may do what the role campaign_worker may, and nothing else
 
-    def __init__(self, folder):
+    def __init__(self, folder, whose=""):
         self.folder = pathlib.Path(folder)
-        self.kafka, self.postgres = Kafka(self.folder / "kafka"), Postgres(self.folder / "postgres")
+        self.kafka, self.postgres = Kafka(self.folder / ("kafka" + whose)), Postgres(self.folder / ("postgres" + whose))
         self.ours = []
         self.numbers = itertools.count(1)
 

@@ -415,6 +415,7 @@ def test_help_and_settings():
 
 def test_resume_refuses_what_the_topic_does_not_hold(world):
     world.send(world.command())
+    world.send_raw((None, b""), partition=0)  # which has a leader then
     for partition, offset, said in ((0, "7", "7 is not among them"), (99, "0", "[99]")):
         done = world.program("campaign-worker", "resume", "--partition", str(partition), "--from", offset, check=False)
         assert done.returncode == 1 and said in done.stderr and done.stdout == ""
