@@ -514,8 +514,8 @@ QUICK_LOCKS = ("--lock-timeout-ms", "50")
 
 @pytest.mark.parametrize("blocked", [{7, 30}, set(range(20, 27))], ids=["scattered", "run"])
 def test_locked_grant(world, blocked):
-    """Exactly the commands that need the locked row are given up, and stay so after it is free; so many of them in a row that
-    the breaker opens included, for a probe passes."""
+    """Exactly the commands that need the locked row are given up, and stay so after it is free. The breaker stays closed, however
+    many of them there are in a row: others pass."""
     holder = world.session()
     holder.cursor().execute("SELECT FROM api_key_account_groups WHERE account_group_id = 'ag_acme' "
                             "AND key_digest = sha256('demo-key-other') FOR UPDATE")
@@ -529,7 +529,7 @@ def test_locked_grant(world, blocked):
     for i in blocked:
         result = results[sent[i]]
         assert (result["httpStatus"], result["reason"], result["retryable"]) == (502, "rows_locked", True)
-    assert bool(worker.events("breaker_open")) == (len(blocked) >= 5)
+    assert not worker.events("breaker_open")
 
 
 def test_statement_that_takes_too_long(world):
