@@ -76,7 +76,8 @@ class Preludes:
             flipper.ending.set()
             flipper.join()
             self.collector.note_restore(lambda: nemesis.database_restored(self.ground, self, rng))
-        return bool(self.go_back())
+            offered = self.go_back()  # also where the work met another fault: what is restored halts
+        return bool(offered)
 
     def leave_unpublished(self, rng):
         """Some commands are executed, and their worker is killed. No change refuses them: what is executed once more, with another
