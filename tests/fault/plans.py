@@ -39,7 +39,7 @@ TROUBLES = [
 ]
 # What is done between two rounds, while nothing else is wrong (cell.py), and how often.
 PRELUDES = {None: 70, "offsets_reset": 7, "stranger_commits": 7, "records_deleted": 7, "database_restored": 9}
-TURNS_OF_A_SLOT = 5
+TURNS_OF_A_SLOT, LONG_TURNS_OF_A_SLOT = 5, 12  # becoming quiet costs a round as much time as many turns
 # recovery.py; at most so many seconds, on a machine that has nothing else to do: the longest session that is chosen here,
 # and 5 s; a worker that comes back; one that is told to end.
 RECOVERIES = {"gone": 7.5, "back": 5, "terminated": 2}
@@ -69,12 +69,16 @@ def actions():
     return TROUBLES + [prelude for prelude in PRELUDES if prelude]
 
 
+def turns_of_a_round(long):
+    return 2 * (LONG_TURNS_OF_A_SLOT if long else TURNS_OF_A_SLOT)
+
+
 def turns_per_pass(long):
     return len(wanted(long))
 
 
 def rounds_per_pass(long):
-    return -(-turns_per_pass(long) // (2 * TURNS_OF_A_SLOT))
+    return -(-turns_per_pass(long) // turns_of_a_round(long))
 
 
 def point_turn(rng, step, action, session_ms):
@@ -121,7 +125,7 @@ def settings(rng):
 
 def make(seed, number, long):
     """The plan of one round."""
-    per_pass, per_round = rounds_per_pass(long), 2 * TURNS_OF_A_SLOT
+    per_pass, per_round = rounds_per_pass(long), turns_of_a_round(long)
     rng, place = random.Random("%s/%d/pass" % (seed, number // per_pass)), number % per_pass
     deck = wanted(long)
     rng.shuffle(deck)
@@ -137,10 +141,9 @@ def dealt(rng, place, per_pass):
 
 
 def make_of(seed, number, deck):
-    """A plan of at most so many turns as a round has."""
     rng = random.Random("%s/%d/plan" % (seed, number))
     chosen = settings(rng)
-    turns = [turn(rng, what, chosen["session_ms"]) for what in deck[:2 * TURNS_OF_A_SLOT]]
+    turns = [turn(rng, what, chosen["session_ms"]) for what in deck]
     return {
         "kind": "faults", "seed": seed, "round": number, "settings": chosen, "turns": {"one": turns[0::2], "two": turns[1::2]},
         "troubles": rng.sample(TROUBLES, rng.choice([0, 1, 1, 2])),
@@ -152,7 +155,8 @@ def make_again(seed, number, missing):
     """A plan of what did not come about: turns, and actions."""
     turns = [what for what in missing if what not in actions()]
     troubles = [what for what in missing if what in TROUBLES]
-    plan = make_of(seed, number, turns or random.Random("%s/%d/again" % (seed, number)).sample(wanted(False), TURNS_OF_A_SLOT))
+    others = random.Random("%s/%d/again" % (seed, number)).sample(wanted(False), TURNS_OF_A_SLOT)
+    plan = make_of(seed, number, turns[:turns_of_a_round(False)] or others)
     return {**plan, "troubles": troubles[:3], "prelude": next((what for what in missing if what in PRELUDES), None)}
 
 
