@@ -154,6 +154,7 @@ static void test_confirming_outside_of_a_batch(void **state)
 	assert_true(session_connected(fx.session)); /* the takeover that comes next needs it */
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE topic = 'commands' AND partition = 0"), "321");
 	session_free(other);
+	claim_again();
 }
 
 static void test_a_claim_in_flight_stops_the_batch(void **state)
