@@ -27,9 +27,12 @@ static int poll_nothing(void *arg, int64_t waited_ms, struct fault *fault)
 	return 0;
 }
 
+static int serials; /* a pause asks for the serial twice at least */
+
 static uint64_t stay_assigned(void *arg)
 {
 	(void)arg;
+	serials++;
 	return 1;
 }
 
@@ -247,14 +250,128 @@ static void test_a_batch_that_timed_out_is_split_at_once(void **state)
 static void test_a_batch_that_met_others_is_tried_again_whole(void **state)
 {
 	struct job *jobs[2];
+	int64_t begun_ms;
 
 	(void)state;
 	guard("IF NEW.name = '2' AND nextval('tries') < 3 THEN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END IF;");
 	fill(jobs, 2);
+	begun_ms = clock_monotonic_ms();
 	run_whole(jobs, 2);
+	assert_true(clock_monotonic_ms() - begun_ms >= 2 * 50); /* its pauses */
 	assert_created(jobs[0]);
 	assert_created(jobs[1]);
 	assert_int_equal(statistics_count(&statistics, COUNT_SPLITS), 0);
+}
+
+static void test_what_nobody_else_met_is_not_tried_again(void **state)
+{
+	struct job *jobs[2];
+
+	(void)state;
+	guard("IF NEW.name = '2' THEN PERFORM nextval('tries'); " REFUSE " END IF;");
+	fill(jobs, 2);
+	serials = 0;
+	run_whole(jobs, 2);
+	assert_refused(jobs[1], "database_error", NULL);
+	assert_int_equal(number("tries"), 3); /* with the other, alone, and once more when another had passed */
+	assert_int_equal(serials, 0);
+}
+
+/* A copy of another timestamp cannot take a refusal by the limit: each is executed alone, at once. */
+static void test_a_limit_that_is_not_shared(void **state)
+{
+	struct job *jobs[2];
+
+	(void)state;
+	run_sql("UPDATE api_key_account_groups SET rate_interval_us = 60000000, rate_burst = 1, rate_at_us = 0, rate_tat_us = "
+		"extract(epoch FROM clock_timestamp()) * 1000000 + 50000000 WHERE key_digest = sha256('demo-key-slow')");
+	for (size_t i = 0; i < 2; i++)
+		jobs[i] = COMMAND(.trace = "twice", .key = "demo-key-slow", .stamp_ms = clock_wall_ms() - 1000 + (int64_t)i);
+	jobs[1]->copy_of = jobs[0] < jobs[1] ? jobs[0] : NULL; /* the arena is ascending */
+	jobs[1]->executable = false;
+	serials = 0;
+	run_whole(jobs, 2);
+	assert_refused(jobs[0], "rate_limited", NULL);
+	assert_refused(jobs[1], "rate_limited", NULL);
+	assert_int_equal(statistics_count(&statistics, COUNT_SPLITS), 0);
+	assert_int_equal(serials, 0);
+
+	executor.breaker.open = true; /* a probe shares with nobody, and a refusal shows nothing */
+	forget_results(jobs, 2);
+	jobs[0]->shared = jobs[1]->shared = true;
+	jobs[1]->copy_of = NULL;
+	run_whole(jobs, 2);
+	assert_refused(jobs[1], "rate_limited", NULL);
+	assert_true(executor.breaker.open);
+}
+
+/* ---- what shows that the database takes commands ---- */
+
+static void fail_twice_before(void)
+{
+	assert_false(breaker_failed(&executor.breaker, "P0001") || breaker_failed(&executor.breaker, "P0001"));
+}
+
+static void test_only_a_written_draft_ends_a_row_of_failures(void **state)
+{
+	struct job *refused = COMMAND(.campaign = "none"), *again = execute_one(COMMAND()), *jobs[] = { COMMAND(.campaign = "none"), COMMAND() };
+
+	(void)state;
+	fail_twice_before();
+	run_whole(&refused, 1);
+	assert_int_equal(executor.breaker.run, 2);
+	forget_results(&again, 1);
+	run_whole(&again, 1);
+	assert_true(again->result.draft_existed);
+	assert_int_equal(executor.breaker.run, 2);
+	run_whole(jobs, 2);
+	assert_int_equal(executor.breaker.run, 0);
+}
+
+/* Eight at most, spread over what is behind it, before one is blamed. */
+static void test_others_are_looked_at_over_the_whole_batch(void **state)
+{
+	struct job *jobs[BATCH];
+	struct fault fault;
+
+	(void)state;
+	guard("PERFORM nextval('tries'); IF NEW.name <> '20' THEN " REFUSE " END IF;");
+	fill(jobs, BATCH);
+	assert_int_equal(run(jobs, BATCH, &fault), -1);
+	assert_true(executor_is_breakers(&executor, &fault));
+	assert_refused(jobs[0], "database_error", NULL); /* beside the 20th */
+	assert_unanswered(jobs[1]); /* its sample ends with the 18th */
+	assert_int_equal(executor.breaker.probe, 2);
+	assert_int_equal(number("tries"), 1 + 1 + (1 + 7 + 1) + (1 + 6)); /* whole, in part, and each with its sample */
+}
+
+/* A connection that ends is nobody's fault, and no probe's outcome. */
+static void test_a_connection_that_ends_while_probing(void **state)
+{
+	struct job *jobs[2];
+	struct fault fault;
+
+	(void)state;
+	guard("PERFORM pg_terminate_backend(pg_backend_pid());");
+	fill(jobs, 2);
+	breaker_trip(&executor.breaker, "P0001");
+	assert_int_equal(run(jobs, 2, &fault), -1);
+	assert_int_equal(fault.kind, FAULT_WAIT);
+	assert_false(executor_is_breakers(&executor, &fault));
+	assert_int_equal(executor.breaker.probe, 0);
+}
+
+/* A command that was written lately is the comparison where a batch has no other. */
+static void test_the_last_draft_is_the_control(void **state)
+{
+	struct job *good = COMMAND(.name = "good"), *bad = COMMAND(.name = "bad");
+
+	(void)state;
+	guard("IF NEW.name = 'bad' THEN " REFUSE " END IF;");
+	run_whole(&good, 1);
+	run_whole(&bad, 1);
+	assert_refused(bad, "database_error", NULL);
+	assert_int_equal(executor.breaker.run, 1);
 }
 
 static void test_locked_rows_are_the_lanes_matter(void **state)
@@ -273,6 +390,80 @@ static void test_locked_rows_are_the_lanes_matter(void **state)
 	executor.answers_locked = true;
 	run_whole(jobs, 1);
 	assert_refused(jobs[0], "rows_locked", "rows this command needs stayed locked by another session; nothing was written");
+	run_on(holder, "ROLLBACK");
+	PQfinish(holder);
+}
+
+/* It fits into its time, next time. */
+static void test_slow_batches_become_smaller(void **state)
+{
+	struct job *jobs[BATCH];
+
+	(void)state;
+	guard("IF NEW.name = '1' THEN PERFORM pg_sleep(0.2); END IF;");
+	fill(jobs, BATCH);
+	executor.sizing.budget_ms = 100;
+	run_whole(jobs, BATCH);
+	assert_in_range(executor.sizing.limit, 1, BATCH / 2);
+}
+
+/* So large that it is not sent at once. */
+static struct job *large_command(void)
+{
+	char *leads = arena_alloc(fx.arena, 10000 * 9 + 1), *p = leads;
+
+	for (int i = 0; i < 10000; i++)
+		p += sprintf(p, "%sbig_%04d", i ? " " : "", i);
+	return COMMAND(.leads = leads);
+}
+
+/* Whoever stops has to know what became of the batch: it is waited for, also after a wait that a stop would have ended. */
+static void test_a_stop_does_not_abandon_a_batch(void **state)
+{
+	const struct waiter waiter = { wait_for_socket, &wait };
+	struct session *session = open_session("group", &waiter);
+	struct job *jobs[6] = { COMMAND() };
+	struct fault fault;
+
+	(void)state;
+	execution_free(execution);
+	executor.execution = execution = execution_new(session, &fixture_execution);
+	for (size_t i = 1; i < COUNT(jobs); i++)
+		jobs[i] = large_command();
+	guard("PERFORM pg_sleep(0.05);");
+	atomic_store(&stop, true);
+	for (int probing = 0; probing < 2; probing++) {
+		executor.breaker.open = probing;
+		wait_begin(&wait, true, clock_monotonic_ms());
+		forget_results(jobs, COUNT(jobs));
+		fx.partition.end_offset = 100 + COUNT(jobs);
+		executor_send(&executor, &fx.fence, jobs, COUNT(jobs), fx.arena);
+		wait_begin(&wait, true, clock_monotonic_ms());
+		if (executor_receive(&executor, &fault) < 0) {
+			atomic_store(&stop, false);
+			fail_msg("%s", fault.msg);
+		}
+		assert_true(jobs[0]->result.success);
+		assert_true(was_refused(jobs[5], "lead_not_in_audience"));
+	}
+	atomic_store(&stop, false);
+	execution_free(execution);
+	execution = NULL;
+	session_free(session);
+}
+
+/* Another key's grant is nobody's business here, and neither is this key's in another account group. */
+static void test_no_limits_but_its_own_are_locked(void **state)
+{
+	PGconn *holder = connect_to(fx.super);
+	struct job *jobs[] = { COMMAND(), COMMAND(.group = BETA, .campaign = "65b000000000000000000001", .audience = "aud_beta",
+						  .key = "demo-key-other") };
+
+	(void)state;
+	run_on(holder, "BEGIN; SELECT 1 FROM api_key_account_groups WHERE (account_group_id, key_digest) NOT IN "
+		       "(('" AG "', sha256('demo-key-full')), ('" BETA "', sha256('demo-key-other'))) FOR UPDATE");
+	run_whole(jobs, 2);
+	assert_created(jobs[0]);
 	run_on(holder, "ROLLBACK");
 	PQfinish(holder);
 }
@@ -330,6 +521,35 @@ static void test_a_draft_that_cannot_be_read_now_is_waited_for(void **state)
 	assert_true(job->result.success && job->result.draft_existed);
 }
 
+/* Where connections are lost with batch after batch, commands are executed one by one; one that ends its own is convicted in the
+ * end, and those before it are answered. */
+static void test_a_command_that_ends_its_connection(void **state)
+{
+	struct job *jobs[3];
+	struct fault fault;
+	int tries = 0;
+
+	(void)state;
+	guard("IF NEW.name = '2' THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;");
+	fill(jobs, COUNT(jobs));
+	for (size_t i = 0; i < COUNT(jobs); i++)
+		jobs[i]->record.offset = 100 + (int64_t)i;
+	while (run(jobs, COUNT(jobs), &fault) < 0) {
+		assert_int_equal(fault.kind, FAULT_WAIT);
+		assert_false(session_connected(fx.session));
+		assert_true(++tries <= 2 * SUSPECT_TRIES + 1);
+		reconnect();
+		forget_results(jobs, COUNT(jobs));
+	}
+	assert_int_equal(tries, 2 * SUSPECT_TRIES + 1);
+	assert_refused(jobs[1], "database_error", NULL);
+	assert_true(jobs[1]->dead_letter && strstr(jobs[1]->cause, "08006"));
+	assert_true(jobs[0]->result.success);
+	assert_true(jobs[2]->result.success);
+	assert_int_equal(executor.suspect.losses, 0);
+	assert_int_equal(executor.suspect.alone, 0);
+}
+
 static void test_who_is_compared_gets_company(void **state)
 {
 	(void)state;
@@ -354,9 +574,19 @@ int main(void)
 		EXECUTOR_TEST(test_failed_probes_go_on_behind),
 		EXECUTOR_TEST(test_a_batch_that_timed_out_is_split_at_once),
 		EXECUTOR_TEST(test_a_batch_that_met_others_is_tried_again_whole),
+		EXECUTOR_TEST(test_what_nobody_else_met_is_not_tried_again),
+		EXECUTOR_TEST(test_a_limit_that_is_not_shared),
+		EXECUTOR_TEST(test_only_a_written_draft_ends_a_row_of_failures),
+		EXECUTOR_TEST(test_others_are_looked_at_over_the_whole_batch),
+		EXECUTOR_TEST(test_a_connection_that_ends_while_probing),
+		EXECUTOR_TEST(test_the_last_draft_is_the_control),
 		EXECUTOR_TEST(test_locked_rows_are_the_lanes_matter),
+		EXECUTOR_TEST(test_slow_batches_become_smaller),
+		EXECUTOR_TEST(test_a_stop_does_not_abandon_a_batch),
+		EXECUTOR_TEST(test_no_limits_but_its_own_are_locked),
 		EXECUTOR_TEST(test_a_draft_is_the_answer_whoever_locks_its_limits),
 		EXECUTOR_TEST(test_a_draft_that_cannot_be_read_now_is_waited_for),
+		EXECUTOR_TEST(test_a_command_that_ends_its_connection),
 		EXECUTOR_TEST(test_who_is_compared_gets_company),
 	};
 

@@ -331,14 +331,20 @@ static void test_a_moved_topic_is_refused(void **state)
 		assert_string_equal(claims[i].owned.moved_from, "old");
 	}
 	assert_string_equal(ask("SELECT count(*) FROM partition_owner WHERE cluster_id = 'new'"), "0");
+	run_sql("INSERT INTO partition_owner (cluster_id, topic, partition, group_id, epoch) "
+		"VALUES ('old', 'another', 0, 'group', 1), ('older', 'moved', 0, 'other-group', 1)");
+	run_sql("UPDATE partition_owner SET executed_offset = 17 WHERE cluster_id IN ('old', 'older')");
 	/* One of them is resumed: it is ours, partitions that were never on the old cluster are new, the others wait. */
 	assert_int_equal(ownership_order_resume(fx.session, "new", "moved", 0, 5, "ann@desk", &fault), 0);
 	claim_on("new", "moved", claims, 3);
 	assert_true(!claims[0].refused && claims[1].refused && !claims[2].refused);
 	assert_int_equal(claims[0].owned.resume_from, 5);
-	/* The old row is history from then on. */
+	/* The old row is history from then on; those of other partitions, groups and topics are not. */
+	assert_string_equal(ask("SELECT string_agg(executed_offset::text, ' ' ORDER BY topic, partition, group_id) FROM partition_owner "
+				"WHERE cluster_id IN ('old', 'older')"), "17 -1 17 17");
 	claim_on("old", "moved", old, 2);
 	assert_true(!old[0].refused && old[0].owned.executed == OFFSET_NONE);
+	run_sql("DELETE FROM partition_owner WHERE cluster_id IN ('old', 'older')");
 	session_free(other);
 }
 
