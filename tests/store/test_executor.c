@@ -361,6 +361,51 @@ static void test_a_connection_that_ends_while_probing(void **state)
 	assert_int_equal(executor.breaker.probe, 0);
 }
 
+/* Nothing shows whose fault it is: the lane waits, on a connection that is made anew. */
+static void test_alone_it_waits_for_another(void **state)
+{
+	struct job *job = COMMAND();
+	struct fault fault;
+
+	(void)state;
+	guard(REFUSE);
+	assert_int_equal(run(&job, 1, &fault), -1);
+	assert_fault(&fault, FAULT_WAIT, "P0001");
+	assert_non_null(strstr(fault.msg, "at most 20 s more. "));
+	assert_false(executor.breaker.open || session_connected(fx.session));
+	assert_unanswered(job);
+}
+
+/* The fault is over when another has passed: it is tried once more before it is blamed. */
+static void test_passes_when_others_have_passed(void **state)
+{
+	struct job *jobs[2];
+
+	(void)state;
+	guard("IF NEW.name = '1' AND nextval('tries') < 3 THEN " REFUSE " END IF;");
+	fill(jobs, 2);
+	run_whole(jobs, 2);
+	assert_created(jobs[0]);
+	assert_created(jobs[1]);
+	assert_int_equal(number("tries"), 3);
+}
+
+/* A connection that ends while others are looked at shows nothing. */
+static void test_nobody_is_blamed_where_the_connection_ends(void **state)
+{
+	struct job *jobs[2];
+	struct fault fault;
+
+	(void)state;
+	guard("IF NEW.name = '1' THEN " REFUSE " END IF; PERFORM pg_terminate_backend(pg_backend_pid());");
+	fill(jobs, 2);
+	assert_int_equal(run(jobs, 2, &fault), -1);
+	assert_int_equal(fault.kind, FAULT_WAIT);
+	assert_string_not_equal(fault.sqlstate, "P0001");
+	assert_unanswered(jobs[0]);
+	assert_int_equal(executor.breaker.run, 0);
+}
+
 /* A command that was written lately is the comparison where a batch has no other. */
 static void test_the_last_draft_is_the_control(void **state)
 {
@@ -579,6 +624,9 @@ int main(void)
 		EXECUTOR_TEST(test_only_a_written_draft_ends_a_row_of_failures),
 		EXECUTOR_TEST(test_others_are_looked_at_over_the_whole_batch),
 		EXECUTOR_TEST(test_a_connection_that_ends_while_probing),
+		EXECUTOR_TEST(test_alone_it_waits_for_another),
+		EXECUTOR_TEST(test_passes_when_others_have_passed),
+		EXECUTOR_TEST(test_nobody_is_blamed_where_the_connection_ends),
 		EXECUTOR_TEST(test_the_last_draft_is_the_control),
 		EXECUTOR_TEST(test_locked_rows_are_the_lanes_matter),
 		EXECUTOR_TEST(test_slow_batches_become_smaller),
