@@ -28,8 +28,8 @@ SWAPS = {
     ],
 }
 NUMBER = re.compile(r"(?<![\w.$'\"])(\d+)(?![\w.])")
-# Numbers of which a larger one is no bug: room for more, and failures, which everybody tells by their being less than 0.
-ROOM = re.compile(r"alloc(?:array)?\(|arena_array\(|^\s*(?:static )?(?:char|uint8_t) \w+\[|\breturn -1;")
+# Numbers of which another is no bug: room for more, and statuses, of which everybody asks whether they are less than 0.
+ROOM = re.compile(r"alloc(?:array)?\(|arena_array\(|^\s*(?:static )?(?:char|uint8_t) \w+\[|\breturn (?:-1|0);")
 # A statement of its own on a line: a call whose value nobody takes, or an assignment. A log line that is missing, and memory
 # that is not freed, are for readers and for the sanitizers to notice.
 STATEMENT = re.compile(r"^\t+(?!log_|failpoint|free\(|return\b|if\b|for\b|while\b|else\b|case\b|static\b|struct\b|const\b|u?int\d*_t\b|char\b|bool\b|size_t\b)"
