@@ -8,6 +8,7 @@ on): without the fence the zombie would write drafts of commands that are answer
 import threading
 import time
 
+import confluent_kafka
 import pytest
 
 import control
@@ -218,6 +219,20 @@ def test_revoked_while_a_batch_is_sent(world):
     executed."""
     revoke_meanwhile(world, ["first", "second"], "NEW.name = 'second'", env={**DEBUG, "CAMPAIGN_BATCH": "1"}, ahead=True,
                      fail="commit-before:sleep:99")
+
+
+def test_stopped_while_offsets_are_unstable(world):
+    """A stranger's open transaction hides the group's offsets, until its time-out. A stop is not kept waiting for that."""
+    stranger = confluent_kafka.Producer({"bootstrap.servers": world.brokers, "transactional.id": "stranger-" + world.name})
+    reader = confluent_kafka.Consumer({"bootstrap.servers": world.brokers, "group.id": world.group})
+    stranger.init_transactions(20)
+    stranger.begin_transaction()
+    stranger.send_offsets_to_transaction([confluent_kafka.TopicPartition(world.commands, 0, 0)], reader.consumer_group_metadata(), 20)
+    reader.close()
+    worker = world.worker(args=FAST)
+    worker.wait_for_log("positions_unknown", count=3)
+    assert worker.stop() == 0
+    stranger.abort_transaction(20)
 
 
 class Load:
