@@ -360,16 +360,20 @@ static void test_an_order_is_refused_once(void **state)
 	(void)state;
 	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 21, 3, "ann@desk", &fault), 0);
 	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 21, 4, "bob@desk", &fault), 0);
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 22, 5, "eve@desk", &fault), 0); /* others, and later */
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "others", 21, 5, "eve@desk", &fault), 0);
+	assert_int_equal(ownership_order_resume(fx.session, "elsewhere", "commands", 21, 5, "eve@desk", &fault), 0);
 	claim_partition(fx.session, 21, &claim);
 	stale = claim;
 	stale.epoch--;
 	assert_int_equal(ownership_refuse_order(fx.session, "cluster", "commands", &stale, "gone", who, sizeof who, &fault), -1);
 	assert_fault(&fault, FAULT_FENCED, "");
+	assert_string_equal(ask("SELECT count(*) FROM partition_resumes WHERE refused_at IS NOT NULL"), "0");
 	assert_int_equal(ownership_refuse_order(fx.session, "cluster", "commands", &claim, "gone", who, sizeof who, &fault), 0);
 	assert_int_equal(strncmp(who, "bob@desk at 20", 14), 0);
 	assert_int_equal(count_orders(&partition, 1), 0);
 	assert_string_equal(ask("SELECT string_agg(concat_ws(' ', resume_from, refused_because, refused_at IS NOT NULL), '; ' ORDER BY id) "
-				"FROM partition_resumes WHERE partition = 21"), "3 f; 4 gone t");
+				"FROM partition_resumes WHERE partition >= 21"), "3 f; 4 gone t; 5 f; 5 f; 5 f");
 	claim_partition(fx.session, 21, &claim);
 	assert_int_equal(claim.owned.resume_from, RESUME_NONE);
 }
