@@ -107,6 +107,7 @@ configure() { # port
 		unix_socket_directories = '$PGHOST'
 		log_min_messages = warning
 		max_connections = 100
+		max_prepared_transactions = 2
 	END
 	give "$PGDATA/throwaway.conf"
 	write_env # also before a start that fails: remove must know what there is

@@ -176,10 +176,10 @@ static void test_copies_do_not_end_it(void **state)
 }
 
 /* Bytes that do not decode, with one header. */
-static void produce_headed(const char *name, const char *value)
+static void produce_headed(const char *name, const char *value, ssize_t size)
 {
 	assert_int_equal(rd_kafka_producev(cluster.rk, RD_KAFKA_V_TOPIC(COMMANDS), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_KEY("group", 5),
-					   RD_KAFKA_V_VALUE("no command", 10), RD_KAFKA_V_HEADER(name, value, -1),
+					   RD_KAFKA_V_VALUE("no command", 10), RD_KAFKA_V_HEADER(name, value, size),
 					   RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END), 0);
 }
 
@@ -198,8 +198,8 @@ static void test_only_the_header_of_that_name_answers(void **state)
 	batch_init(&batch, 10);
 	batch_resize(&batch, 1);
 	for (size_t i = 0; i < n; i++)
-		produce_headed(others[i], "trace");
-	produce_headed("traceId", "trace");
+		produce_headed(others[i], "trace", -1);
+	produce_headed("traceId", "trace", -1);
 	poll_until_waiting(n + 1);
 	batch_fill(&batch, &source);
 	assert_int_equal(batch.count, n + 1);
@@ -209,6 +209,42 @@ static void test_only_the_header_of_that_name_answers(void **state)
 	}
 	assert_true(batch.jobs[n].dead_letter && batch.jobs[n].answerable);
 	assert_string_equal(batch.jobs[n].result.trace_id, "trace");
+	consumer_release_all(consumer);
+	batch_destroy(&batch);
+	codec_free(codec);
+}
+
+/* What is no well-formed id answers nothing, and what is one does: the longest, too. */
+static void test_a_header_that_is_no_id(void **state)
+{
+	static char longest[CAMPAIGN_ID_MAX + 2];
+	static const struct {
+		const char *value;
+		ssize_t size;
+		bool answers;
+	} cases[] = { { NULL, 0, false }, { "", 0, false }, { "a\0b", 3, false }, { "a b", 3, false }, { "a", 1, true },
+		      { longest, CAMPAIGN_ID_MAX, true }, { longest, CAMPAIGN_ID_MAX + 1, false } };
+	struct fault fault;
+	struct codec *codec = codec_new(&duplicate_contract, NULL, NULL, &fault);
+	struct fence_partition running = { .partition = 0, .epoch = 1 };
+	const struct batch_source source = { .consumer = consumer, .codec = codec, .contract = &duplicate_contract,
+					     .partitions = &running, .partition_count = 1, .count_max = 10, .bytes_max = 100000 };
+	size_t n = sizeof cases / sizeof cases[0];
+	struct batch batch;
+
+	(void)state;
+	memset(longest, 'x', sizeof longest - 1);
+	batch_init(&batch, 10);
+	batch_resize(&batch, 1);
+	for (size_t i = 0; i < n; i++)
+		produce_headed("traceId", cases[i].value, cases[i].size);
+	poll_until_waiting(n);
+	batch_fill(&batch, &source);
+	assert_int_equal(batch.count, n);
+	for (size_t i = 0; i < n; i++) {
+		assert_true(batch.jobs[i].dead_letter);
+		assert_int_equal(batch.jobs[i].answerable, cases[i].answers);
+	}
 	consumer_release_all(consumer);
 	batch_destroy(&batch);
 	codec_free(codec);
@@ -328,6 +364,7 @@ int main(void)
 		cmocka_unit_test(test_ends_before_what_cannot_be_decoded_now),
 		cmocka_unit_test(test_copies_do_not_end_it),
 		cmocka_unit_test(test_only_the_header_of_that_name_answers),
+		cmocka_unit_test(test_a_header_that_is_no_id),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_traces_that_meet_in_one_slot),
 	};

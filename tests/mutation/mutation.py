@@ -1,9 +1,10 @@
 """The teeth of the quick suites: `make mutants`. One-line bugs are planted in the rules' SQL and in the C around them
 (plant.py), one at a time, each in a copy of the tree. Unit tests, store and component tests run, then the system tests
-nearest to the file, then a pass of the fault suite (nearest.py), until one of them fails: the bug was noticed.
+nearest to the file, then a pass of the fault suite (nearest.py), until one of them fails: the bug was noticed. Of the quick
+suites those programs run that have the file linked into them: the nearest by name first, then the fastest.
 
-A bug that does not compile, that PostgreSQL refuses to prepare, or that is the same machine code, was none: another is
-planted in its place. One that nothing notices survives. It needs a test, or a reason in reasons.txt why it cannot matter.
+A bug that does not compile, that PostgreSQL refuses to prepare, or that is the same machine code or the same tables, was none:
+another is planted in its place. One that nothing notices survives. It needs a test, or a reason in reasons.txt why it cannot matter.
 
 Environment:
   MUTANTS=N     so many bugs [80]
@@ -44,9 +45,14 @@ import plant  # noqa: E402
 
 BUILD = ROOT / "build" / "mutation"
 WANTED = 0.95
-SLOW_S = 300       # for one program of a quick suite: what hangs is noticed, too
+# Build variant and folder. Those under AddressSanitizer come last: a leak, a read beyond an array.
+SUITES = {"unit": ("test", "unit"), "store": ("test", "store"), "component": ("test", "component"), "unit-asan": ("asan", "unit")}
+SLOW_S = 60        # for one program of a quick suite, beside four times what it takes without a bug: what hangs is noticed, too
 SYSTEM_S = 1200    # for the system tests of one file
 COPIED = ["Makefile", "worker", "schemas", "producer", "tests", "deploy", "README.md", "LICENSE", ".gitignore"]
+
+
+MAPS = "LDFLAGS=-Wl,-Map=$@.map" # what each program was linked of
 
 
 class Slot:
@@ -64,8 +70,14 @@ class Slot:
             elif source.exists():
                 shutil.copy2(source, self.folder / name)
         (self.folder / "build" / "downloads").symlink_to(ROOT / "build" / "downloads")
-        if self.make("all", "unit-programs", "component-programs", "store-programs") != 0:
+        if (self.make("all", "unit-programs", "component-programs", "store-programs") != 0
+                or self.make("unit-programs", variant="asan") != 0):
             sys.exit("the tree does not compile: %s" % self.log)
+        self.programs = {program: (suite, self.linked(program)) for suite in SUITES for program in self.found(suite)}
+        self.took = {}
+        self.start_server()
+
+    def start_server(self):
         self.run(["sh", "deploy/postgres.sh", "start", str(self.folder / "postgres")], 120)
         env = dict(re.findall(r"^(?:export )?([A-Z_]+)='?(.*?)'?$", (self.folder / "postgres" / "env").read_text(), re.M))
         self.database = env["DATABASE"]
@@ -74,6 +86,19 @@ class Slot:
                         ["build/test/campaign-worker", "migrate", "--database", self.store]):
             if self.run(command, 120) != 0:
                 sys.exit("no database for statements: %s" % self.log)
+        self.tables = self.dump(self.store)
+
+    def ask(self, sql, database=None):
+        return subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", database or self.database], input=sql, text=True,
+                              capture_output=True).returncode == 0
+
+    def renewed_server(self):
+        """Whether the server was gone, and is there again: what failed meanwhile says nothing."""
+        if self.ask("SELECT 1"):
+            return False
+        self.run(["sh", "deploy/postgres.sh", "remove", str(self.folder / "postgres")], 120)
+        self.start_server()
+        return True
 
     def close(self):
         self.run(["sh", "deploy/postgres.sh", "remove", str(self.folder / "postgres")], 120)
@@ -96,7 +121,8 @@ class Slot:
                 process.wait()
 
     def make(self, *targets, variant="test"):
-        return self.run(["make", "-s", "VARIANT=%s" % variant, *targets], 600, MAKEFLAGS="")
+        maps = [MAPS] if variant != "release" else []
+        return self.run(["make", "-s", "-j2", "VARIANT=%s" % variant, *maps, *targets], 600, MAKEFLAGS="")
 
     # -- one bug --
 
@@ -119,30 +145,58 @@ class Slot:
         return hashlib.sha256(stripped.read_bytes()).hexdigest()
 
     def prepares(self, bug):
-        """PostgreSQL takes the text as a statement. What would be refused before it does anything is no bug, but a typing error."""
+        """PostgreSQL takes the text as a statement. What would be refused before it does anything is no bug, but a typing error.
+        Nor is what leaves the tables and functions as they are: a later migration replaces it."""
         if bug.file.startswith("schemas/"):
-            return True
+            migrated = re.sub(r"dbname=\S+", "dbname=planted", self.database)
+            for sql in ("DROP DATABASE IF EXISTS planted", "CREATE DATABASE planted"):
+                self.ask(sql)
+            return (self.run(["build/test/campaign-worker", "migrate", "--database", migrated], 120) == 0
+                    and self.dump(migrated) != self.tables)
         script = "PREPARE planted AS " + (self.folder / bug.file).read_text()
-        done = subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", self.store], input=script, text=True, capture_output=True)
-        return done.returncode == 0
+        return self.ask(script, self.store) or (self.renewed_server() and self.ask(script, self.store))
 
-    def programs(self, suite, stem):
-        """Those of a suite, the nearest by name first."""
-        found = sorted((self.folder / "build/test/tests" / suite).glob("test_*[!d]"))
-        found = [path for path in found if path.suffix == "" and os.access(path, os.X_OK)]
-        return sorted(found, key=lambda path: stem not in path.name)
+    def dump(self, database):
+        dumped = subprocess.run(["pg_dump", "--schema-only", "--no-comments", database], check=True, capture_output=True, text=True).stdout
+        return re.sub(r"(?m)^\\(un)?restrict .*$", "", dumped)
+
+    def found(self, suite):
+        """The programs of a suite."""
+        variant, folder = SUITES[suite]
+        sources = (self.folder / "tests" / folder).glob("test_*.c")
+        return [self.folder / "build" / variant / "tests" / folder / path.stem for path in sorted(sources)]
+
+    def linked(self, program):
+        """The objects that a program was linked of."""
+        text = (program.parent / (program.name + ".map")).read_text(errors="replace")
+        return set(re.findall(r"^build/\w+/lib/([\w-]+)\.a\((\S+?)\.o\)", text, re.M))
+
+    def nearest(self, bug):
+        """The programs that a bug can change: the nearest by name first, then the fastest."""
+        if bug is None:
+            return list(self.programs)
+        folder, stem = os.path.split(bug.file[:bug.file.index(".")])
+        linked = {"worker/sql": ("worker-db", "sql"), "schemas/sql": ("worker-db", "migrations")}.get(
+            folder, (folder.replace("/", "-"), stem))
+        found = [program for program, (_, objects) in self.programs.items() if linked in objects]
+        return sorted(found, key=lambda program: ("asan" in self.programs[program][0], stem not in program.name,
+                                                  self.took.get(str(program.relative_to(self.folder)), 0)))
+
+    def passes(self, program, name):
+        return self.run([str(program)], SLOW_S + 4 * self.took.get(name, 100), CAMPAIGN_TEST_DATABASE=self.database,
+                        LSAN_OPTIONS="use_unaligned=1") == 0
 
     def quick(self, bug):
         """Who notices it, of the quick suites; None: nobody does."""
-        file = bug.file if bug else "none.c"
-        stem = pathlib.Path(file).stem
-        suites = ["store", "unit", "component"] if file.endswith(".sql") else ["unit", "store", "component"]
-        for suite in suites:
-            if self.make(suite + "-programs") != 0:
+        for program in self.nearest(bug):
+            suite, name = self.programs[program][0], str(program.relative_to(self.folder))
+            if self.make(name, variant=SUITES[suite][0]) != 0:
                 return "compiler"
-            for program in self.programs(suite, stem):
-                if self.run([str(program)], SLOW_S, CAMPAIGN_TEST_DATABASE=self.database) != 0:
-                    return "%s/%s" % (suite, program.name)
+            began = time.monotonic()
+            if not self.passes(program, name) and not (self.renewed_server() and self.passes(program, name)):
+                return "%s/%s" % (suite, program.name)
+            if bug is None:
+                self.took[name] = time.monotonic() - began
         return None
 
     def pytest(self, folder, test):
@@ -309,6 +363,8 @@ def main():
         by = all_slots[0].quick(None)
         if by:
             sys.exit("%s fails without any bug: %s" % (by, all_slots[0].log))
+        for slot in all_slots:
+            slot.took = all_slots[0].took
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             futures = {path: pool.submit(search_file, slots, bugs, wanted[path], results, quick, with_fault, say)
                        for path, (_, bugs) in drawn.items()}
@@ -320,7 +376,7 @@ def main():
 
 
 def score(found, reason, quick, seconds):
-    suites = ["unit", "store", "component", "system", "fault", "compiler"]
+    suites = [*SUITES, "system", "fault", "compiler"]
     print("# %-28s %7s %s %8s %6s" % ("file", "planted", " ".join("%9s" % suite for suite in suites), "survived", "reason"))
     noticed = matter = bare = 0
     for path, bugs in sorted(found.items()):

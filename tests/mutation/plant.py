@@ -28,6 +28,8 @@ SWAPS = {
     ],
 }
 NUMBER = re.compile(r"(?<![\w.$'\"])(\d+)(?![\w.])")
+# Numbers of which another is no bug: room for more, and statuses, of which everybody asks whether they are less than 0.
+ROOM = re.compile(r"alloc(?:array)?\(|arena_array\(|^\s*(?:static )?(?:char|uint8_t) \w+\[|\breturn (?:-1|0);")
 # A statement of its own on a line: a call whose value nobody takes, or an assignment. A log line that is missing, and memory
 # that is not freed, are for readers and for the sanitizers to notice.
 STATEMENT = re.compile(r"^\t+(?!log_|failpoint|free\(|return\b|if\b|for\b|while\b|else\b|case\b|static\b|struct\b|const\b|u?int\d*_t\b|char\b|bool\b|size_t\b)"
@@ -72,7 +74,7 @@ def by_operators(path, text):
             for found in re.finditer(pattern, mask):
                 original = re.compile(pattern).match(line, found.start()) or found
                 yield Bug(path, at, line, line[:found.start()] + original.expand(put) + line[found.end():], "operators")
-        for found in NUMBER.finditer(mask):
+        for found in NUMBER.finditer("" if kind == "c" and ROOM.search(mask) else mask):
             yield Bug(path, at, line, line[:found.start()] + str(int(found.group()) + 1) + line[found.end():], "operators")
         if kind == "c" and STATEMENT.match(line):
             yield Bug(path, at, line, re.match(r"\t+", line).group() + ";", "operators")

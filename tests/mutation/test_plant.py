@@ -39,9 +39,9 @@ def test_operators_in_c():
     assert mutants("x.c", C) == {
         (3, "if (a <= b && a->c) /* never a > b */"),
         (3, "if (a < b || a->c) /* never a > b */"),
-        (4, "return -1;"), (4, "return 1;"),
+        (4, "return -1;"),
         (5, 'g(a, "a < b", 8);'), (5, ";"),
-        (7, "return 0;"), (7, "return -2;"),
+        (7, "return 0;"),
     }
 
 
@@ -64,7 +64,7 @@ def test_one_line_is_another(path, text):
 def test_the_tree_has_more_than_are_ever_wanted():
     paths = [str(path.relative_to(ROOT)) for folder in ("worker", "schemas") for path in (ROOT / folder).rglob("*.*")]
     shares = nearest.files(paths)
-    assert 90 <= sum(shares.values()) <= 110
+    assert 90 <= sum(shares.values()) <= 115
     for path in shares:
         assert len(list(plant.by_operators(path, (ROOT / path).read_text()))) >= 5, path
         assert all((ROOT / test).exists() for test in nearest.find(path)[1]), path

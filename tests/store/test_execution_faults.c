@@ -289,6 +289,20 @@ static void test_doubtful_commit_is_looked_at_again(void **state)
 	assert_true(job->result.success && job->result.draft_existed);
 }
 
+/* What a trigger of somebody's says before the COMMIT is no doubt about it. */
+static void test_a_warning_before_the_commit(void **state)
+{
+	struct job *job = COMMAND();
+
+	(void)state;
+	run_sql("CREATE FUNCTION warn_early() RETURNS trigger LANGUAGE plpgsql AS "
+		"'BEGIN RAISE WARNING ''might not have been replicated''; RETURN NEW; END'");
+	run_sql("CREATE TRIGGER warn_early BEFORE INSERT ON campaigns FOR EACH ROW EXECUTE FUNCTION warn_early()");
+	assert_created(execute_one(job));
+	assert_true(session_connected(fx.session));
+	run_sql("DROP FUNCTION warn_early CASCADE");
+}
+
 static void test_stopping_the_wait(void **state)
 {
 	PGconn *holder = connect_to(fx.super);
@@ -364,6 +378,7 @@ int main(void)
 		STORE_TEST(test_lost_race_for_a_trace_is_tried_again),
 		STORE_TEST(test_backend_killed_in_mid_commit),
 		STORE_TEST(test_doubtful_commit_is_looked_at_again),
+		STORE_TEST(test_a_warning_before_the_commit),
 		STORE_TEST(test_stopping_the_wait),
 		STORE_TEST(test_probe_writes_nothing),
 		STORE_TEST(test_probe_without_a_partition),

@@ -154,7 +154,7 @@ static void test_confirming_outside_of_a_batch(void **state)
 	assert_true(session_connected(fx.session)); /* the takeover that comes next needs it */
 	assert_string_equal(ask("SELECT confirmed_offset FROM partition_owner WHERE topic = 'commands' AND partition = 0"), "321");
 	session_free(other);
-	reconnect();
+	claim_again();
 }
 
 static void test_a_claim_in_flight_stops_the_batch(void **state)
@@ -331,14 +331,20 @@ static void test_a_moved_topic_is_refused(void **state)
 		assert_string_equal(claims[i].owned.moved_from, "old");
 	}
 	assert_string_equal(ask("SELECT count(*) FROM partition_owner WHERE cluster_id = 'new'"), "0");
+	run_sql("INSERT INTO partition_owner (cluster_id, topic, partition, group_id, epoch) "
+		"VALUES ('old', 'another', 0, 'group', 1), ('older', 'moved', 0, 'other-group', 1)");
+	run_sql("UPDATE partition_owner SET executed_offset = 17 WHERE cluster_id IN ('old', 'older')");
 	/* One of them is resumed: it is ours, partitions that were never on the old cluster are new, the others wait. */
 	assert_int_equal(ownership_order_resume(fx.session, "new", "moved", 0, 5, "ann@desk", &fault), 0);
 	claim_on("new", "moved", claims, 3);
 	assert_true(!claims[0].refused && claims[1].refused && !claims[2].refused);
 	assert_int_equal(claims[0].owned.resume_from, 5);
-	/* The old row is history from then on. */
+	/* The old row is history from then on; those of other partitions, groups and topics are not. */
+	assert_string_equal(ask("SELECT string_agg(executed_offset::text, ' ' ORDER BY topic, partition, group_id) FROM partition_owner "
+				"WHERE cluster_id IN ('old', 'older')"), "17 -1 17 17");
 	claim_on("old", "moved", old, 2);
 	assert_true(!old[0].refused && old[0].owned.executed == OFFSET_NONE);
+	run_sql("DELETE FROM partition_owner WHERE cluster_id IN ('old', 'older')");
 	session_free(other);
 }
 
@@ -354,16 +360,20 @@ static void test_an_order_is_refused_once(void **state)
 	(void)state;
 	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 21, 3, "ann@desk", &fault), 0);
 	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 21, 4, "bob@desk", &fault), 0);
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "commands", 22, 5, "eve@desk", &fault), 0); /* others, and later */
+	assert_int_equal(ownership_order_resume(fx.session, "cluster", "others", 21, 5, "eve@desk", &fault), 0);
+	assert_int_equal(ownership_order_resume(fx.session, "elsewhere", "commands", 21, 5, "eve@desk", &fault), 0);
 	claim_partition(fx.session, 21, &claim);
 	stale = claim;
 	stale.epoch--;
 	assert_int_equal(ownership_refuse_order(fx.session, "cluster", "commands", &stale, "gone", who, sizeof who, &fault), -1);
 	assert_fault(&fault, FAULT_FENCED, "");
+	assert_string_equal(ask("SELECT count(*) FROM partition_resumes WHERE refused_at IS NOT NULL"), "0");
 	assert_int_equal(ownership_refuse_order(fx.session, "cluster", "commands", &claim, "gone", who, sizeof who, &fault), 0);
 	assert_int_equal(strncmp(who, "bob@desk at 20", 14), 0);
 	assert_int_equal(count_orders(&partition, 1), 0);
 	assert_string_equal(ask("SELECT string_agg(concat_ws(' ', resume_from, refused_because, refused_at IS NOT NULL), '; ' ORDER BY id) "
-				"FROM partition_resumes WHERE partition = 21"), "3 f; 4 gone t");
+				"FROM partition_resumes WHERE partition >= 21"), "3 f; 4 gone t; 5 f; 5 f; 5 f");
 	claim_partition(fx.session, 21, &claim);
 	assert_int_equal(claim.owned.resume_from, RESUME_NONE);
 }

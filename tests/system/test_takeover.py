@@ -8,6 +8,7 @@ on): without the fence the zombie would write drafts of commands that are answer
 import threading
 import time
 
+import confluent_kafka
 import pytest
 
 import control
@@ -180,18 +181,23 @@ def test_assignment_replaced_during_a_takeover(world):
     assert one.stop() == 0 and two.stop() == 0
 
 
-def test_revoked_while_a_batch_is_executed(world):
-    """The worker waits for PostgreSQL while its partition moves, and is a member again when the batch is committed: it could publish
-    and commit as one. The answers are its heir's."""
+def wait_for_go(world, condition):
+    """Drafts are written when nextval('go') was called, if the condition is true of them."""
     world.sql("""
         CREATE SEQUENCE go;
         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
             BEGIN WHILE NOT (SELECT is_called FROM go) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NEW; END$$;
-        CREATE TRIGGER wait BEFORE INSERT ON campaigns FOR EACH ROW EXECUTE FUNCTION wait()""")
+        CREATE TRIGGER wait BEFORE INSERT ON campaigns FOR EACH ROW WHEN (%s) EXECUTE FUNCTION wait()""" % condition)
+
+
+def revoke_meanwhile(world, names, condition, **settings):
+    """Commands of these names, in a partition that moves while PostgreSQL executes those that the condition is true of. Their
+    worker is a member again when it goes on: it could publish and commit as one. The answers are its heir's."""
+    wait_for_go(world, condition)
     last = world.partitions - 1
-    commands = [world.command() for _ in range(8)]
+    commands = [world.command(name=name) for name in names]
     sent = world.send_raw(*((c["accountGroupId"], command_codec.encode(c)) for c in commands), partition=last)
-    one = world.worker("one", args=FAST, env=DEBUG)
+    one = world.worker("one", args=FAST, **settings)
     wait_until(lambda: world.sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"), 30,
                "PostgreSQL executes a batch")
     two = world.worker("two", args=FAST, env=DEBUG)
@@ -202,6 +208,31 @@ def test_revoked_while_a_batch_is_executed(world):
     assert not answered_by(one) and len(answered_by(two)) == len(sent)
     assert one.events("batch_dropped")
     assert one.stop() == 0 and two.stop() == 0
+
+
+def test_revoked_while_a_batch_is_executed(world):
+    revoke_meanwhile(world, ["n"] * 8, "true", env=DEBUG)
+
+
+def test_revoked_while_a_batch_is_sent(world):
+    """The batch before it is executed, and is to be published next. What is sent step by step is sent for as long as it is
+    executed."""
+    revoke_meanwhile(world, ["first", "second"], "NEW.name = 'second'", env={**DEBUG, "CAMPAIGN_BATCH": "1"}, ahead=True,
+                     fail="commit-before:sleep:99")
+
+
+def test_stopped_while_offsets_are_unstable(world):
+    """A stranger's open transaction hides the group's offsets, until its time-out. A stop is not kept waiting for that."""
+    stranger = confluent_kafka.Producer({"bootstrap.servers": world.brokers, "transactional.id": "stranger-" + world.name})
+    reader = confluent_kafka.Consumer({"bootstrap.servers": world.brokers, "group.id": world.group})
+    stranger.init_transactions(20)
+    stranger.begin_transaction()
+    stranger.send_offsets_to_transaction([confluent_kafka.TopicPartition(world.commands, 0, 0)], reader.consumer_group_metadata(), 20)
+    reader.close()
+    worker = world.worker(args=FAST)
+    worker.wait_for_log("positions_unknown", count=3)
+    assert worker.stop() == 0
+    stranger.abort_transaction(20)
 
 
 class Load:

@@ -42,9 +42,20 @@ static void test_partitions_are_ascending_and_assigned(void **state)
 	assert_int_equal(assignment_collect(&assignment, PARTITION_ASSIGNED, NULL), 3);
 	assert_int_equal(assignment.serial, 7);
 	assert_null(assignment_find(&assignment, 2));
+	assert_null(assignment_find(&assignment, 0));
+	assignment_advance(&assignment, 2, 42);
 	assignment_clear(&assignment);
 	assert_int_equal(assignment.serial, 0);
 	assert_int_equal(assignment.count, 0);
+	assignment_clear(&assignment);
+	take(&assignment, ids, 3);
+	assignment_drop(&assignment);
+	assert_int_equal(assignment.serial, 0);
+	assert_int_equal(assignment.count, 3);
+	assignment_halt(&assignment, &assignment.partitions[0], "for the test");
+	assignment_take(&assignment, 8, ids, 3);
+	assert_int_equal(assignment.halted_count, 0);
+	assignment_clear(&assignment);
 }
 
 static void test_only_positioned_ones_run(void **state)
@@ -56,6 +67,7 @@ static void test_only_positioned_ones_run(void **state)
 	(void)state;
 	start_some(&assignment);
 	assert_int_equal(assignment_collect(&assignment, PARTITION_RUNNING, starts), 2);
+	assert_int_equal(assignment_collect(&assignment, PARTITION_ASSIGNED, NULL), 0);
 	assert_int_equal(starts[0].partition, 1);
 	assert_int_equal(starts[1].partition, 5);
 	assert_int_equal(assignment.halted_count, 1);
@@ -87,6 +99,10 @@ static void test_what_is_due_when(void **state)
 	assignment_recommitted(&assignment, NOW + 3600000);
 	assert_false(assignment_recommit_is_due(&assignment, NOW + 3600001));
 	assert_false(assignment_retry_is_due(&assignment, NOW + 3600000));
+	assignment_orders_checked(&assignment, NOW + 7200000);
+	assert_true(assignment_is_due(&assignment, NOW + 7200000)); /* the hourly commit alone */
+	assignment_take(&assignment, 8, NULL, 0);
+	assert_false(assignment_orders_are_due(&assignment, NOW + 9000000));
 	assignment_clear(&assignment);
 }
 
@@ -98,6 +114,9 @@ static void test_settled_each_second(void **state)
 	(void)state;
 	start_some(&assignment);
 	assert_true(assignment.unconfirmed);
+	assignment.uncommitted = true;
+	assignment_started(&assignment, NOW); /* the takeover has committed every start */
+	assert_false(assignment.uncommitted);
 	assignment_advance(&assignment, 1, 10);
 	assert_true(assignment_settle_is_due(&assignment, NOW + 1000));
 	assignment.unconfirmed = false;
@@ -158,10 +177,17 @@ static void test_the_pause_of_leaderless_partitions_doubles(void **state)
 		assignment_started(&assignment, NOW);
 		assert_false(assignment_retry_is_due(&assignment, NOW + pauses_ms[i] - 1));
 		assert_true(assignment_retry_is_due(&assignment, NOW + pauses_ms[i]));
+		assert_true(assignment_is_due(&assignment, NOW + pauses_ms[i]));
 	}
+	assignment_take(&assignment, 20, ids, 2); /* until it is begun, nothing of the last one is due */
+	assert_false(assignment_retry_is_due(&assignment, NOW + 10000000));
 	assignment_set_state(&assignment, &assignment.partitions[1], PARTITION_POSITIONED);
 	assignment_started(&assignment, NOW);
 	assert_false(assignment_retry_is_due(&assignment, NOW + 10000000));
+	assignment_set_state(&assignment, &assignment.partitions[1], PARTITION_CLAIMED);
+	assignment_started(&assignment, NOW); /* as soon as the first time */
+	assert_false(assignment_retry_is_due(&assignment, NOW + 4999));
+	assert_true(assignment_retry_is_due(&assignment, NOW + 5000));
 	assignment_clear(&assignment);
 }
 
@@ -177,6 +203,12 @@ static void test_predecessors_are_others_and_each_once(void **state)
 	assignment_add_predecessor(&assignment, "g.other.0", "g.me.0");
 	assert_int_equal(assignment.predecessor_count, 1);
 	assert_string_equal(assignment.predecessors[0], "g.other.0");
+	assignment_add_predecessor(&assignment, "g.third.0", "g.me.0");
+	assignment_add_predecessor(&assignment, "g.third.0", "g.me.0");
+	assert_int_equal(assignment.predecessor_count, 2);
+	assignment.predecessor_count = 0; /* they are ended */
+	assignment_add_predecessor(&assignment, "g.other.0", "g.me.0");
+	assert_int_equal(assignment.predecessor_count, 1);
 	for (int i = 0; i < 2 * PREDECESSORS_MAX; i++) {
 		char id[16] = "g.x.";
 

@@ -175,6 +175,21 @@ static void test_trips_at_once(void **state)
 	assert_true(breaker_failed(&breaker, "42501"));
 }
 
+/* A probe had passed when it tripped: it counts again once it is closed. */
+static void test_counts_again_behind_a_trip(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 2);
+	breaker_trip(&breaker, "42501");
+	breaker_probed(&breaker, true);
+	breaker_trip(&breaker, "42501");
+	assert_true(breaker_succeeded(&breaker));
+	assert_false(breaker_failed(&breaker, "23514"));
+	assert_true(breaker_failed(&breaker, "23514"));
+}
+
 /* Nobody to compare it with: it waits, over all the drops that this takes, and is answered in the end; a schema's fault waits
  * longer. */
 static void test_alone(void **state)
@@ -235,6 +250,51 @@ static void test_others_end_being_alone(void **state)
 	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 90000), 20000);
 }
 
+/* Whoever is compared, or written, ends the wait: the next one alone has all of it before it. */
+static void test_the_wait_begins_anew(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 5);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 1000), 20000);
+	breaker_succeeded(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 5000), 20000);
+	assert_false(breaker_failed(&breaker, "XX000"));
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 9000), 20000);
+	breaker_trip(&breaker, "XX000");
+	assert_int_equal(breaker_failed_unproven(&breaker, "22003", 13000), 20000);
+}
+
+/* One that was compared stands between two alone. */
+static void test_compared_in_between(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 5);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 1), 20000);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 20001), 0);
+	assert_false(breaker_failed(&breaker, "XX000"));
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 30000), 20000);
+}
+
+/* One that was answered alone, and not published, comes again: it is not a second one. */
+static void test_the_same_one_again_is_no_second_one(void **state)
+{
+	struct breaker breaker;
+
+	(void)state;
+	breaker_init(&breaker, 5);
+	assert_false(breaker_failed(&breaker, "XX000"));
+	breaker_published(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 1), 20000);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 20001), 0);
+	breaker_dropped(&breaker);
+	assert_int_equal(breaker_failed_unproven(&breaker, "XX000", 20002), 0);
+	assert_false(breaker.open);
+}
+
 /* A limit of 1 never lets a failure pass that is not compared; a probe that has passed is the comparison. */
 static void test_alone_with_a_limit_of_one(void **state)
 {
@@ -262,9 +322,13 @@ int main(void)
 		cmocka_unit_test(test_a_written_draft_closes_it),
 		cmocka_unit_test(test_a_drop_restores_the_row),
 		cmocka_unit_test(test_trips_at_once),
+		cmocka_unit_test(test_counts_again_behind_a_trip),
 		cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_a_second_one_alone_opens_it),
 		cmocka_unit_test(test_others_end_being_alone),
+		cmocka_unit_test(test_the_wait_begins_anew),
+		cmocka_unit_test(test_compared_in_between),
+		cmocka_unit_test(test_the_same_one_again_is_no_second_one),
 		cmocka_unit_test(test_alone_with_a_limit_of_one),
 	};
 

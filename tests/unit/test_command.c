@@ -136,6 +136,8 @@ static void judges_names(void **state)
 		{ "\ta", "name has a control character at character 1" },
 		{ "ab\x7f", "name has a control character at character 3" },
 		{ "\xc3\xa4\xc2\x85", "name has a control character at character 2" },
+		{ "\xc2\x80", "name has a control character at character 1" },
+		{ "\xc2\x9f", "name has a control character at character 1" },
 		{ "a\xe2\x80\xa8", "name has a control character at character 2" },
 		{ "a\xe2\x80\xa9", "name has a control character at character 2" },
 		{ "\xe2\x80\xaa" "a", "name has a bidirectional-override character at character 1" },
@@ -191,6 +193,9 @@ static void judges_leads(void **state)
 	ids[3] = NULL;
 	assert_details(command, "leadIds[3] is missing");
 	ids[3] = "same";
+	ids[0] = "a b";
+	assert_details(command, "leadIds[0] is not a well-formed id: 1 to 64 of A-Z a-z 0-9 _ -");
+	ids[0] = "same";
 	command.lead_count = CAMPAIGN_LEADS_MAX;
 	assert_null(check(&command));
 	assert_int_equal(command.lead_count, 1);
@@ -380,7 +385,9 @@ static void describes_and_refuses_and_accepts(void **state)
 	assert_true(result.has_issued_at);
 	assert_int_equal(result.issued_at_ms, 1700000000000);
 	command.head.trace_id = "trace-1";
+	command.audience_id = "aud-1";
 	result_describe(&result, &duplicate_contract, &command.head);
+	assert_string_equal(result.audience_id, "aud-1");
 	assert_string_equal(result.trace_id, "trace-1");
 
 	result_refuse(&result, contract_find_reason(&duplicate_contract, "lead_active"), "lead-1 is enrolled in campaign c-1");

@@ -54,11 +54,14 @@ static void test_a_refusal_is_shared(void **state)
 {
 	(void)state;
 	set((const int64_t[]){ 1, 2, 3, 4, 5 });
+	copies_prepare(order, COUNT, 0, COUNT);
+	assert_true(jobs[0].shared);
 	copies_prepare(order, COUNT, 0, 1);
 	assert_false(jobs[0].shared); /* no copy is in that part */
 	answer(&jobs[0], &reason_database_error, false);
 	jobs[0].dead_letter = true;
 	jobs[0].cause = "cause";
+	jobs[0].key_public_id = "key";
 	copies_settle(order, 0, 1);
 	copies_prepare(order, COUNT, 1, 4);
 	copies_settle(order, 1, 4);
@@ -66,6 +69,7 @@ static void test_a_refusal_is_shared(void **state)
 		assert_ptr_equal(jobs[i].reason, &reason_database_error);
 		assert_true(jobs[i].dead_letter);
 		assert_string_equal(jobs[i].cause, "cause");
+		assert_string_equal(jobs[i].key_public_id, "key");
 		assert_false(jobs[i].result.draft_existed || jobs[i].executable);
 	}
 }
@@ -93,6 +97,10 @@ static void test_a_limit_is_judged_at_each_ones_own_time(void **state)
 	assert_true(jobs[4].result.success && jobs[4].result.draft_existed && !jobs[2].result.draft_existed);
 	copies_prepare(order, COUNT, 2, 3); /* the part is executed again */
 	assert_true(jobs[2].executable && !jobs[3].executable);
+	answer(&jobs[2], &limited, true); /* it was rolled back: what it answered counts for nothing */
+	jobs[3].record.timestamp_ms = 3;
+	copies_prepare(order, COUNT, 2, 3);
+	assert_true(jobs[2].shared && !jobs[3].executable);
 }
 
 int main(void)

@@ -169,6 +169,13 @@ static void names_what_is_wrong(void **state)
 	assert_int_equal(dead_letter_read(&letter, headers + 1, count - 1, arena, &fault), -1);
 	assert_int_equal(fault.kind, FAULT_REJECT);
 	assert_string_equal(fault.msg, "header kafka_dlt-original-topic is missing");
+	for (size_t i = 0; i < 7; i++) { /* all but who was answered is needed */
+		memcpy(headers, written, count * sizeof headers[0]);
+		headers[i].value = NULL;
+		assert_int_equal(dead_letter_read(&letter, headers, count, arena, &fault), -1);
+		assert_string_equal(fault.msg, arena_printf(arena, "header %s is missing", headers[i].name));
+	}
+	memcpy(headers, written, count * sizeof headers[0]);
 	headers[2].size = 3;
 	assert_int_equal(dead_letter_read(&letter, headers, count, arena, &fault), -1);
 	assert_string_equal(fault.msg, "header kafka_dlt-original-offset has 3 bytes");

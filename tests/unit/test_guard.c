@@ -52,6 +52,7 @@ static const struct {
 } cases[] = {
 	{ "\"null\"", BYTES(""), NULL },
 	{ "\"null\"", BYTES("\0"), "byte 10: 1 bytes too many" },
+	{ "\"boolean\"", BYTES("\0xyz"), "byte 11: 3 bytes too many" },
 	{ "\"boolean\"", BYTES("\0"), NULL },
 	{ "\"boolean\"", BYTES("\1"), NULL },
 	{ "\"boolean\"", BYTES("\2"), "field f, byte 10: a boolean is neither 0 nor 1" },
@@ -101,6 +102,8 @@ static const struct {
 	{ "{\"type\":\"array\",\"items\":\"int\"}", BYTES("\3\6\2\2\0"), "a block says 3 bytes and has 2" },
 	{ "{\"type\":\"array\",\"items\":\"int\"}", BYTES("\3\1\2\2\0"), "a block's size is out of range: -1" },
 	{ "{\"type\":\"array\",\"items\":\"int\"}", BYTES("\3\x80\x80\4\2\2\0"), "a block's size is out of range" },
+	{ "{\"type\":\"array\",\"items\":\"int\"}", BYTES("\3\0\2\2\0"), "a block says 0 bytes and has 2" },
+	{ "{\"type\":\"array\",\"items\":\"null\"}", BYTES("\3\0\0"), NULL },
 	{ "{\"type\":\"array\",\"items\":\"int\"}", BYTES("\4\2\2"), "cut off" }, /* no end */
 	{ "{\"type\":\"array\",\"items\":\"int\"}", BYTES("\4\2"), "cut off" },
 	{ "{\"type\":\"array\",\"items\":\"null\"}", BYTES("\x80\x80\x80\x80\x80\x80\x01\0"), "a block of 2199023255552 values" },

@@ -101,6 +101,52 @@ static struct command_result told(const struct job *job, size_t limit, struct me
 	return result;
 }
 
+/* As librdkafka counts them, at most. */
+static void counts_its_bytes(void **state)
+{
+	const struct header headers[] = { HEADER("ab", "12345"), HEADER("c", "") };
+	struct message message = { .key_size = 3, .value_size = 1000 };
+
+	(void)state;
+	assert_int_equal(message_bytes(&message), 61 + 36 + 3 + 1000);
+	message.headers = headers;
+	message.header_count = 2;
+	assert_int_equal(message_bytes(&message), 61 + 36 + 3 + 1000 + 2 + 5 + 10 + 1 + 10);
+}
+
+static void tells_whose_result_it_is(void **state)
+{
+	struct job job = refused("why");
+	struct message message;
+
+	(void)state;
+	told(&job, NO_LIMIT, &message);
+	assert_int_equal(message.key_size, strlen("trace-1"));
+	assert_memory_equal(message.key, "trace-1", message.key_size);
+	assert_int_equal(message.header_count, 5);
+	assert_string_equal(header_of(&message, "code"), "VALIDATION_ERROR");
+	assert_string_equal(header_of(&message, "accountGroupId"), "ag_1");
+	assert_string_equal(header_of(&message, "tracestate"), "vendor=1");
+}
+
+/* To nothing, if need be; never within a character. */
+static void cuts_short_details(void **state)
+{
+	static const char *const details[] = { "x", "\xc3\xa4" };
+	struct message message;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct job job = refused(details[i]);
+		size_t whole;
+
+		told(&job, NO_LIMIT, &message);
+		whole = message_bytes(&message);
+		assert_string_equal(told(&job, whole - 1, &message).error_details, "");
+		assert_non_null(header_of(&message, "traceparent"));
+	}
+}
+
 static void cuts_the_details_of_an_error(void **state)
 {
 	const char *details = "1234567890" "\xc3\xa4\xe2\x82\xac\xf0\x9f\x99\x82" "x"; /* of 1, 2, 3, 4 and 1 bytes */
@@ -175,19 +221,29 @@ static void leaves_out_what_cannot_be_encoded(void **state)
 /* A success whose texts have as many bytes as was said is told whole. */
 static void says_how_large_texts_may_be(void **state)
 {
-	static const size_t limits[] = { 1000, 2000, 5000, 20000, 65536, 131072, 131073, NO_LIMIT };
+	static char state_text[500], id[CAMPAIGN_ID_MAX + 1];
+	const struct header headers[] = { HEADER("traceparent", PARENT), { "tracestate", state_text, sizeof state_text } };
+	static const size_t limits[] = { 2000, 5000, 20000, 65536, 131072, 131073, NO_LIMIT };
 	struct job asked = a_job();
 	struct message message;
 
 	(void)state;
+	memset(state_text, 's', sizeof state_text);
+	memcpy(state_text, "v=", 2);
+	memset(id, 'i', sizeof id - 1);
+	asked.record.headers = headers;
+	for (size_t limit = 1; limit < 3000; limit++) /* 0 would be no limit */
+		assert_true(message_text_bytes_max(&asked, codec, limit, arena) > 0);
 	for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
 		int32_t most = message_text_bytes_max(&asked, codec, limits[i], arena);
 		struct campaign campaign = a_campaign((size_t)most - strlen("Spring"));
 		struct job job = accepted(&campaign);
 
+		job.record.headers = headers;
+		campaign.id = id;
 		campaign.has_started_at = campaign.has_rate_limited_until = true;
 		campaign.started_at_ms = campaign.rate_limited_until_ms = 1700000000200;
-		assert_in_range(most, limits[i] < 65536 ? limits[i] - 800 : GUARD_STRING_MAX - 800, GUARD_STRING_MAX);
+		assert_in_range(most, limits[i] < 65536 ? limits[i] - 1300 : GUARD_STRING_MAX - 1300, GUARD_STRING_MAX);
 		assert_true(told(&job, limits[i], &message).campaign->description != NULL);
 		assert_true(message_bytes(&message) <= limits[i]);
 	}
@@ -211,6 +267,15 @@ static void cuts_dead_letters_to_what_the_topic_takes(void **state)
 	letter_size(&job, 900000, NO_LIMIT, &message);
 	assert_int_equal(message.value_size, 60000);
 	assert_null(header_of(&message, "campaign-dlt-original-size"));
+	letter_size(&job, 60004, NO_LIMIT, &message); /* with its key, to the byte */
+	assert_int_equal(message.value_size, 60000);
+	assert_null(header_of(&message, "campaign-dlt-original-size"));
+	letter_size(&job, 60003, NO_LIMIT, &message);
+	assert_int_equal(message.value_size, 59999);
+	assert_non_null(header_of(&message, "campaign-dlt-original-size"));
+	assert_string_equal(header_of(&message, "kafka_dlt-exception-message"), "it is broken");
+	assert_string_equal(header_of(&message, "campaign-dlt-answered"), "VALIDATION_ERROR");
+	assert_true(letter_size(&job, 20000, 20000, &message) <= 20000);
 	letter_size(&job, 50000, NO_LIMIT, &message);
 	assert_int_equal(message.value_size, 50000 - 4);
 	assert_string_equal(header_of(&message, "campaign-dlt-original-size"), "60000");
@@ -227,7 +292,8 @@ static void cuts_dead_letters_to_what_the_topic_takes(void **state)
 /* The original's headers take a quarter at most. */
 static void bounds_the_headers_of_dead_letters(void **state)
 {
-	static const char large[3000];
+	static const char large[3000], largest[17000];
+	const struct header larger[] = { { "large", largest, sizeof largest }, HEADER("small", "1") };
 	const struct header headers[] = { { "large", large, sizeof large }, HEADER("small", "1") };
 	struct job job = refused("why");
 	struct message message;
@@ -238,15 +304,25 @@ static void bounds_the_headers_of_dead_letters(void **state)
 	job.record.value_size = 60000;
 	assert_true(letter_size(&job, 900000, 40000, &message) <= 40000);
 	assert_non_null(header_of(&message, "large"));
+	letter_size(&job, 900000, 12100, &message); /* a quarter is enough for it */
+	assert_non_null(header_of(&message, "large"));
+	letter_size(&job, 900000, 12000, &message);
+	assert_null(header_of(&message, "large"));
 	assert_true(letter_size(&job, 900000, 8000, &message) <= 8000);
 	assert_null(header_of(&message, "large"));
 	assert_string_equal(header_of(&message, "small"), "1");
 	assert_string_equal(header_of(&message, "campaign-dlt-headers-left-out"), "1");
+	job.record.headers = larger;
+	letter_size(&job, 900000, 70000, &message); /* nor more than 16 kB */
+	assert_null(header_of(&message, "large"));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(counts_its_bytes),
+		cmocka_unit_test(tells_whose_result_it_is),
+		cmocka_unit_test(cuts_short_details),
 		cmocka_unit_test(cuts_the_details_of_an_error),
 		cmocka_unit_test(leaves_out_the_largest_texts_of_a_success),
 		cmocka_unit_test(leaves_out_what_cannot_be_encoded),

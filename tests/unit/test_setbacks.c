@@ -23,6 +23,23 @@ static void test_pauses_grow_up_to_two_seconds(void **state)
 	assert_int_equal(setbacks_pause_ms(&setbacks, FAULT_FENCED), 500);
 }
 
+/* From half of it to all of it: two lanes that failed together do not come back together. */
+static void test_pauses_differ(void **state)
+{
+	struct setbacks setbacks = { .failures = 1 };
+	int64_t least = 1000, most = 0;
+
+	(void)state;
+	for (int i = 0; i < 2000; i++) {
+		int64_t ms = setbacks_pause_ms(&setbacks, FAULT_RETRY);
+
+		least = ms < least ? ms : least;
+		most = ms > most ? ms : most;
+	}
+	assert_int_equal(least, 25);
+	assert_int_equal(most, 50);
+}
+
 static void test_joins_anew_when_refused_without_a_revoke(void **state)
 {
 	struct setbacks setbacks = { 0 };
@@ -34,7 +51,8 @@ static void test_joins_anew_when_refused_without_a_revoke(void **state)
 		assert_false(setbacks_add(&setbacks, FAULT_FENCED));
 	assert_false(setbacks_add(&setbacks, FAULT_RETRY));
 	setbacks_taken_over(&setbacks);
-	assert_false(setbacks_add(&setbacks, FAULT_FENCED));
+	for (int i = 1; i <= 8; i++)
+		assert_int_equal(setbacks_add(&setbacks, FAULT_FENCED), i == 8);
 }
 
 static void test_ten_fencings_in_five_minutes_are_another_process(void **state)
@@ -59,6 +77,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pauses_grow_up_to_two_seconds),
+		cmocka_unit_test(test_pauses_differ),
 		cmocka_unit_test(test_joins_anew_when_refused_without_a_revoke),
 		cmocka_unit_test(test_ten_fencings_in_five_minutes_are_another_process),
 	};

@@ -60,6 +60,8 @@ static void test_rests(void **state)
 	assert_int_equal(sizing.limit, 125);
 	sizing_observe(&sizing, 3, 1);
 	assert_int_equal(sizing.limit, 125);
+	sizing_observe(&sizing, 3, 250);
+	assert_int_equal(sizing.limit, 125);
 	sizing_observe(&sizing, 125, 126);
 	assert_int_equal(sizing.limit, 125);
 	sizing_observe(&sizing, 125, 250);
@@ -96,6 +98,10 @@ static void test_begins_no_small_batch_ahead(void **state)
 	sizing_init(&sizing, 20, 250);
 	sizing_observe_kafka(&sizing, 1000);
 	assert_false(sizing_overlaps(&sizing, 20));
+	sizing_observe_kafka(&sizing, 600000);
+	sizing_init(&sizing, 80, 250); /* of this producer nothing is known yet */
+	assert_false(sizing_overlaps(&sizing, 39));
+	assert_true(sizing_overlaps(&sizing, 40));
 	sizing_init(&sizing, 40, 250);
 	assert_true(sizing_overlaps(&sizing, 40));
 }

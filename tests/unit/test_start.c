@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -65,6 +66,8 @@ static const struct row rows[] = {
 	{ "another consumer committed before the first batch", 1, 0, 50, NONE, 0, RESUME_NONE, HALTS, "--from 0" },
 	{ "another consumer committed, what is executed is deleted", 45, 40, 50, 30, 35, RESUME_NONE, HALTS, "does not hold" },
 	{ "going back to the first offset kept", 45, 35, 50, 30, 35, RESUME_NONE, HALTS, "--from 35" },
+	{ "set beyond the end, all is executed", 60, 0, 50, 30, 50, RESUME_NONE, HALTS, "--from 30" },
+	{ "confirmed further than executed", 60, 0, 50, 35, 30, RESUME_NONE, HALTS, "--from 30" },
 	{ "set beyond the end", 60, 0, 50, 30, 35, RESUME_NONE, HALTS, "committed offset 60" },
 	{ "both beyond the end", 60, 0, 50, 30, 55, RESUME_NONE, HALTS, "does not hold" },
 	{ "a database that knows nothing of the partition", 40, 0, 50, NONE, NONE, RESUME_NONE, HALTS, "executed nothing" },
@@ -94,7 +97,7 @@ static void test_every_row(void **state)
 		struct owned owned = { row->confirmed, row->executed, row->resume_from, "", "" };
 		int status = partition_start(&position, &owned, &start, &note, why, sizeof why);
 
-		if ((status < 0) != (row->start == HALTS))
+		if (status != (row->start == HALTS ? -1 : 0))
 			fail_msg("%s: %s (%s)", row->what, status < 0 ? "halted" : "started", why);
 		if (status == 0 && start != row->start)
 			fail_msg("%s: started at %" PRId64, row->what, start);
@@ -179,6 +182,9 @@ static void test_refusals_name_both_sides(void **state)
 	(void)state;
 	partition_describe_refusal(&other, "new-cluster", why, sizeof why);
 	assert_non_null(strstr(why, "their-group"));
+	snprintf(other.other_group, sizeof other.other_group, "g");
+	partition_describe_refusal(&other, "new-cluster", why, sizeof why);
+	assert_non_null(strstr(why, "consumer group g "));
 	partition_describe_refusal(&moved, "new-cluster", why, sizeof why);
 	assert_true(strstr(why, "old-cluster") && strstr(why, "new-cluster"));
 }
