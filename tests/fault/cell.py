@@ -356,9 +356,10 @@ class Cell(preludes.Preludes, harness.World):
                 "checked": dict(verdict.counts), "given_up": settled.given_up, **measured}
 
     def sample(self, over):
-        """What the workers take of the machine, once a second."""
+        """What the workers take of the machine, once a second. Where a clock is wrong, clients that librdkafka gives up making leave
+        their threads behind."""
         while not over.wait(1):
-            for slot, worker in list(self.by_slot.items()):
+            for slot, worker in [(slot, worker) for slot, worker in list(self.by_slot.items()) if not worker.clock_wrong]:
                 with contextlib.suppress(OSError, StopIteration):
                     tasks, files = (len(os.listdir("/proc/%d/%s" % (worker.pid, what))) for what in ("task", "fd"))
                     self.collector.log_sample({"at_ms": now_ms(), "slot": slot, "run": worker.runs, "pid": worker.pid,
