@@ -39,6 +39,8 @@ TROUBLES = [
 ]
 # What is done between two rounds, while nothing else is wrong (cell.py), and how often.
 PRELUDES = {None: 70, "offsets_reset": 7, "stranger_commits": 7, "records_deleted": 7, "database_restored": 9}
+# How often a wrong clock is which. A worker whose clock is slow never gets to its turn's end, and spins all the while.
+CLOCKS = {"+1h": 5, "-1h": 5, "+0 x10": 5, "+0 x0.1": 1}
 TURNS_OF_A_SLOT, LONG_TURNS_OF_A_SLOT = 5, 12  # becoming quiet costs a round as much time as many turns
 # recovery.py; at most so many seconds, on a machine that has nothing else to do: the longest session that is chosen here,
 # and 5 s; a worker that comes back; one that is told to end.
@@ -107,7 +109,7 @@ def turn(rng, what, session_ms):
     made["thaw"] = rng.random() < 0.75
     made["settings"] = {}
     if rng.random() < 0.05:
-        made["settings"]["clock"] = rng.choice(["+1h", "-1h", "+0 x0.1", "+0 x10"])
+        made["settings"]["clock"] = rng.choices(list(CLOCKS), list(CLOCKS.values()))[0]
     elif rng.random() < 0.05:
         made["settings"]["log"] = "full"
     return made
